@@ -1,0 +1,145 @@
+//! What a kind is given to work with: variables, programs, the store, the task's log, its peers.
+//!
+//! A [`Context`] is made by the engine for one task and lives as long as it. Kinds see nothing else of the
+//! transaction, so that a recovered task cannot be told from a live one.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::check::Finding;
+use crate::error::Result;
+use crate::monitor::Monitor;
+use crate::plan::{Command, Scope};
+use crate::resource::Resource;
+use crate::store::Store;
+use crate::sys::process::{Exit, Log};
+use crate::sys::signal::Stop;
+
+/// Which way the transaction goes; commands get it as `TXUPGRADE_DIRECTION`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards the new world.
+    Forward,
+    /// Towards the old one.
+    Backward,
+}
+
+/// What one task works with.
+pub struct Context<'a> {
+    /// The transaction, as text (`notes-3`); in commands that have none (`plan`), the plan's name.
+    pub tx: String,
+    /// The instance this task is about: `code`, `db@2`.
+    pub subject: String,
+    /// Where it is going.
+    pub direction: Direction,
+    /// The variables of this instance at this moment (`each`, `version` … included).
+    pub scope: Scope,
+    /// The version stamp: what was found at begin, if the plan says how to read it.
+    pub version: Option<String>,
+    /// A directory of this transaction, removed at its end.
+    pub scratch: PathBuf,
+    /// A directory of this process inside the state directory, for anything transient; swept when the process is gone.
+    pub tmp: PathBuf,
+    /// Paths inside this task's resource that belong to others (inner resources), to be left alone.
+    pub left_out: Vec<PathBuf>,
+    /// Where objects are kept.
+    pub store: &'a Store,
+    /// Where the output of programs goes.
+    pub log: &'a Log,
+    /// Whether somebody wants it to stop.
+    pub stop: &'a Stop,
+    /// Who is told.
+    pub monitor: Arc<dyn Monitor>,
+    /// The other entries of the plan.
+    pub peers: &'a dyn Peers,
+    /// What the task's programs printed so far (bounded); an `expect` is judged on it.
+    pub said: RefCell<String>,
+}
+
+/// The other entries of the plan, by name.
+pub trait Peers {
+    /// Resources called `reference` (`db`, `db@line`, `db@*`), each with its instance's scope. None is an error.
+    fn resources(&self, reference: &str) -> Result<Vec<(String, Scope, &dyn Resource)>>;
+    /// Asks the checks called `reference` until they pass or their `within` is over; the first that does not pass is returned.
+    fn ask(&self, reference: &str, cx: &Context<'_>) -> Result<Finding>;
+}
+
+/// How a command of the plan ended, and what it said.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Its end.
+    pub exit: Exit,
+    /// Its output, stdout and stderr together, at most the first and last 32 MiB of it.
+    pub text: String,
+    /// How it is shown to people, secrets left out.
+    pub shown: String,
+}
+
+/// What a command's `timeout` is when the plan does not say.
+pub mod default_timeout {
+    use std::time::Duration;
+    /// Checks.
+    pub const CHECK: Duration = Duration::from_secs(30);
+    /// Quiesces, resumes and undos.
+    pub const QUIESCE: Duration = Duration::from_secs(300);
+    /// Steps, dumps and loads.
+    pub const STEP: Duration = Duration::from_secs(3600);
+}
+
+impl Context<'_> {
+    /// The same context for another instance of an entry.
+    pub fn with_scope(&self, scope: Scope) -> Context<'_> {
+        Context {
+            tx: self.tx.clone(),
+            subject: self.subject.clone(),
+            direction: self.direction,
+            scope,
+            version: self.version.clone(),
+            scratch: self.scratch.clone(),
+            tmp: self.tmp.clone(),
+            left_out: self.left_out.clone(),
+            store: self.store,
+            log: self.log,
+            stop: self.stop,
+            monitor: Arc::clone(&self.monitor),
+            peers: self.peers,
+            said: RefCell::new(String::new()),
+        }
+    }
+}
+
+/// Running the plan's commands.
+pub mod run {
+    use super::{Command, Context, Path, Ran, Result};
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    /// Runs `command`, its output to the task's log; an exit status that is not among `exit`, a timeout or a
+    /// signal is an error that quotes the program's last line.
+    pub fn command(cx: &Context<'_>, command: &Command, default: Duration) -> Result<Ran> {
+        let _ = (cx, command, default);
+        todo!()
+    }
+
+    /// Runs it and returns how it ended whatever that was; only a command that cannot be started, times out or is
+    /// stopped is an error.
+    pub fn whatever(cx: &Context<'_>, command: &Command, default: Duration) -> Result<Ran> {
+        let _ = (cx, command, default);
+        todo!()
+    }
+
+    /// Runs it with its stdin read from `input` or its stdout written to `output` (files or pipes); stderr goes to the log.
+    pub fn piped(cx: &Context<'_>, command: &Command, default: Duration, input: Stdio, output: Stdio) -> Result<Ran> {
+        let _ = (cx, command, default, input, output);
+        todo!()
+    }
+
+    /// How a command is shown to people: as a shell line, secrets left out.
+    pub fn shown(command: &Command, scope: &crate::plan::Scope) -> String {
+        let _ = (command, scope);
+        todo!()
+    }
+
+    const _: Option<&Path> = None;
+}

@@ -1,0 +1,86 @@
+//! One file per verb; returns data, prints nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::monitor::Monitor;
+use crate::name::TxId;
+use crate::sys::signal::Stop;
+use crate::tx::{Outcome, Reason, TaskId};
+
+/// Where a command works, and who listens.
+#[derive(Clone)]
+pub struct Site {
+    /// The state directory.
+    pub dir: PathBuf,
+    /// Who is told what happens.
+    pub monitor: Arc<dyn Monitor>,
+    /// Whether a signal came.
+    pub stop: Stop,
+}
+
+/// Where a transaction stands after a verb has acted on it. Read from its folded state and nothing else.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Which.
+    pub tx: TxId,
+    /// How it stands.
+    pub place: Place,
+    /// Why it turned back, if it did.
+    pub reason: Option<Reason>,
+    /// The first failure, never hidden by a later one.
+    pub failure: Option<(TaskId, Error)>,
+    /// Failures after the first, those only noted included.
+    pub others: Vec<(TaskId, Error)>,
+    /// Warnings that tasks returned.
+    pub warnings: Vec<String>,
+    /// From which version.
+    pub from: Option<String>,
+    /// To which.
+    pub to: Option<String>,
+    /// From begin until now.
+    pub took: Duration,
+    /// How long what was quiesced was down, where anything was.
+    pub downtime: Option<Duration>,
+}
+
+/// The places where a transaction can stand still.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// It has ended. For `RolledBack`, `unsound` lists the rechecks that do not pass.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// Rechecks that do not pass.
+        unsound: Vec<TaskId>,
+    },
+    /// Captured, open: its operator works.
+    Captured,
+    /// Every step has run, open.
+    Applied,
+    /// A task failed and the plan says to hold.
+    OnHold {
+        /// Which.
+        task: TaskId,
+    },
+    /// Verified; waits for `confirm` until this wall-clock time.
+    Unconfirmed {
+        /// RFC 3339.
+        until: String,
+    },
+    /// Something on the way back could not be done.
+    Stuck {
+        /// The first that failed.
+        task: TaskId,
+        /// What is restored.
+        restored: Vec<TaskId>,
+        /// What is not.
+        not_restored: Vec<TaskId>,
+    },
+    /// Its process is gone and nobody has taken over; `recover` will.
+    Abandoned,
+    /// Another process is at work on it.
+    Running,
+}

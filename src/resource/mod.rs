@@ -1,0 +1,136 @@
+//! What has content that can be captured and restored. One file per kind, one line in [`KINDS`].
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::plan::Fields;
+use crate::store::ObjectId;
+
+/// A kind of resource.
+pub struct Kind {
+    /// What `kind = "…"` says.
+    pub name: &'static str,
+    /// Reads the kind's keys; mistakes go to the report of `fields`.
+    pub read: fn(&mut Fields) -> Box<dyn Resource>,
+}
+
+/// Every kind there is.
+pub const KINDS: &[Kind] = &[];
+
+/// Something that can be captured and restored.
+pub trait Resource: Send + Sync {
+    /// What no two open transactions may have in common.
+    fn claims(&self, cx: &Context<'_>) -> Result<Vec<Claim>>;
+
+    /// Whether it can be captured and restored, and how large it is; asked before anything is touched. What does
+    /// not exist yet is no mistake: absent is a state.
+    fn probe(&self, cx: &Context<'_>) -> Result<Estimate>;
+
+    /// Captures it into the store; durable when it returns. Changes nothing. `base` is the last manifest of the same
+    /// resource, whose unchanged parts need not be read again.
+    fn capture(&self, cx: &Context<'_>, base: Option<ObjectId>) -> Result<Captured>;
+
+    /// Beyond that all objects can be read (which the engine has checked): loads it somewhere and compares.
+    /// `None` where reading back is all the proof there is.
+    fn prove(&self, _cx: &Context<'_>, _manifest: ObjectId) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// How the live resource differs from the manifest. Changes nothing.
+    fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
+
+    /// Makes the live resource equal to the manifest, from whatever state it finds; every object has been checked.
+    /// Proves it by an empty diff at the end. Returns what it changed.
+    fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
+
+    /// The answer of a query, one line per row, columns separated by tabs.
+    fn query(&self, _cx: &Context<'_>, _sql: &str) -> Result<String> {
+        Err(Error::new("this kind of resource cannot be asked with SQL"))
+    }
+
+    /// Runs an SQL script, all of it in one transaction where the database can.
+    fn execute(&self, _cx: &Context<'_>, _sql: &str) -> Result<()> {
+        Err(Error::new("this kind of resource cannot run SQL"))
+    }
+}
+
+/// What a resource occupies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// A path and everything below it (absolute, symlinks of its parents resolved).
+    Path(PathBuf),
+    /// Anything else, compared as text: `database postgres://…`.
+    Thing(String),
+}
+
+/// What `probe` found.
+#[derive(Debug, Clone, Default)]
+pub struct Estimate {
+    /// Bytes that a capture will read.
+    pub bytes: u64,
+    /// Files, or tables.
+    pub items: u64,
+    /// What a person should know: a mount point inside that is not captured …
+    pub warnings: Vec<String>,
+}
+
+/// What `capture` did.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    /// The manifest.
+    pub manifest: ObjectId,
+    /// Bytes of content in it.
+    pub bytes: u64,
+    /// Bytes that were read this time.
+    pub read: u64,
+    /// Bytes by which the store grew.
+    pub stored: u64,
+    /// Entries in it.
+    pub items: u64,
+    /// What a person should know: files that changed while they were read …
+    pub warnings: Vec<String>,
+}
+
+/// A difference between the live resource and a manifest, item by item.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// In the order of the manifest.
+    pub items: Vec<Change>,
+}
+
+/// One differing item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Seen from the snapshot: what has happened to it since.
+    pub what: What,
+    /// A path, or a table.
+    pub name: String,
+    /// In which respects: `content`, `mode 644 -> 600`, `+12 rows`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// Whether its content may not be shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
+}
+
+/// What has happened to an item since the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// It is there now and was not.
+    Added,
+    /// It was there and is not now.
+    Removed,
+    /// It differs.
+    Changed,
+}
+
+impl Changes {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}

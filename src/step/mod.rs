@@ -1,0 +1,58 @@
+//! What changes the system. One file per kind, one line in [`KINDS`].
+
+use std::path::PathBuf;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::plan::{Fields, Scope};
+use crate::tx::Output;
+
+/// A kind of step.
+pub struct Kind {
+    /// What `kind = "…"` says.
+    pub name: &'static str,
+    /// Reads the kind's keys; mistakes go to the report of `fields`.
+    pub read: fn(&mut Fields) -> Box<dyn Step>,
+}
+
+/// Every kind there is.
+pub const KINDS: &[Kind] = &[];
+
+/// Something that changes the system.
+pub trait Step: Send + Sync {
+    /// What it will do, in one line for `plan` (`run notes migrate`, `replace /opt/notes with notes-2.0.tar.zst`).
+    fn describe(&self, scope: &Scope) -> String;
+
+    /// Whether it can be done at all; asked after the prepare steps and before anything is quiesced.
+    fn require(&self, _cx: &Context<'_>) -> Result<Output> {
+        Ok(Output::default())
+    }
+
+    /// Does it.
+    fn run(&self, cx: &Context<'_>) -> Result<Output>;
+
+    /// Whether it brings an undo of its own; shown by `plan`.
+    fn has_undo(&self) -> bool {
+        false
+    }
+
+    /// Takes it back, also when it was interrupted half-way or failed. Without an undo of its own: nothing.
+    fn undo(&self, _cx: &Context<'_>) -> Result<Output> {
+        Ok(Output::default())
+    }
+
+    /// Paths that it replaces whole: claimed, and what is in them must be captured or carried.
+    fn replaces(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
+    /// Side copies that it may have left, to be removed once the transaction's end is durable.
+    fn leftovers(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
+    /// Bytes that it needs free, and where.
+    fn room(&self, _cx: &Context<'_>) -> Result<Vec<(PathBuf, u64)>> {
+        Ok(Vec::new())
+    }
+}

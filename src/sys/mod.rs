@@ -1,0 +1,8 @@
+//! The machine: the only place with raw writes, processes, signals, locks and the clock.
+
+pub mod clock;
+pub mod files;
+pub mod lock;
+pub mod mounts;
+pub mod process;
+pub mod signal;
