@@ -66,8 +66,8 @@ fn the_upgrade_to_2_migrates_and_3_breaks_both_ways() {
     let page = ground.page("/").unwrap();
     assert!(page.text.contains("<h1>Notes 2.0.0</h1>"), "{}", page.text);
     assert!(page.text.contains("<p>420 notes</p>"), "{}", page.text);
-    assert_eq!(sql(ground, "SELECT title FROM notes WHERE id = 17"), r#"Text("A mooring buoy painted")"#);
-    assert!(ground.page("/notes/17").unwrap().text.contains("<h2>A mooring buoy painted</h2>"));
+    assert_eq!(sql(ground, "SELECT title FROM notes WHERE id = 17"), r#"Text("The slipway painted")"#);
+    assert!(ground.page("/notes/17").unwrap().text.contains("<h2>The slipway painted</h2>"));
 
     ground.control(Verb::Stop).unwrap();
     replace(ground, &ground.dir.join("releases/notes-3.0.0"));
