@@ -32,11 +32,11 @@ macro_rules! source {
     };
 }
 
-const COMMON: &[Source] = &[
-    source!("common", "bin/notes", 0o755),
-    source!("common", "bin/notes-ctl", 0o755),
-    source!("common", "lib/config.py", 0o644),
-    source!("common", "lib/web.py", 0o644),
+const EVERY_RELEASE: &[Source] = &[
+    source!("every-release", "bin/notes", 0o755),
+    source!("every-release", "bin/notes-ctl", 0o755),
+    source!("every-release", "lib/config.py", 0o644),
+    source!("every-release", "lib/web.py", 0o644),
 ];
 const NOTES_1: &[Source] = &[
     source!("1.4.2", "CHANGES", 0o644),
@@ -229,7 +229,7 @@ fn filled(plan: &str, root: &str, address: SocketAddr, archive: &[u8]) -> String
 
 fn write_tree(dir: &Path, release: &[Source]) -> Result<()> {
     make_dir(dir, 0o755)?;
-    for (at, text, mode) in COMMON.iter().chain(release) {
+    for (at, text, mode) in EVERY_RELEASE.iter().chain(release) {
         let path = dir.join(at);
         make_dir(path.parent().expect("it was joined to a directory"), 0o755)?;
         write_file(&path, text.as_bytes(), *mode)?;
@@ -241,7 +241,7 @@ fn write_tree(dir: &Path, release: &[Source]) -> Result<()> {
 fn archive(name: &str, release: &[Source]) -> Result<Vec<u8>> {
     let say = || format!("cannot pack `{name}.tar.gz`");
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default()));
-    for (at, text, mode) in COMMON.iter().chain(release) {
+    for (at, text, mode) in EVERY_RELEASE.iter().chain(release) {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(*mode);

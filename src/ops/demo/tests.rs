@@ -81,6 +81,51 @@ fn the_upgrade_to_2_migrates_and_3_breaks_both_ways() {
     assert!(notes(ground, "diagnostics").contains("table      notebooks: 5 rows"));
 }
 
+/// Sends a form, as the web page's users do.
+fn post(ground: &Ground, form: &str) -> String {
+    let mut link = TcpStream::connect(ground.address).unwrap();
+    let head = format!("POST /notes HTTP/1.0\r\nContent-Length: {}\r\n\r\n", form.len());
+    link.write_all((head + form).as_bytes()).unwrap();
+    let mut answer = String::new();
+    link.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn the_server_holds_nothing_of_who_started_it() {
+    let (_scratch, stopped) = stage();
+    let run_dir = stopped.0.dir.join("run");
+    let pid = fs::read_to_string(run_dir.join("notes.pid")).unwrap();
+    let proc = Path::new("/proc").join(pid.trim());
+    let stat = fs::read_to_string(proc.join("stat")).unwrap();
+    let session = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().to_owned();
+    assert_eq!(session, pid.trim());
+    for fd in fs::read_dir(proc.join("fd")).unwrap() {
+        let path = fd.unwrap().path();
+        // A connection may have gone since the directory was read.
+        let Ok(to) = fs::read_link(&path) else { continue };
+        let to = to.to_string_lossy().into_owned();
+        let own = to == "/dev/null" || to.starts_with("socket:") || to.starts_with("anon_inode:");
+        assert!(own || Path::new(&to) == run_dir.join("notes.log"), "{} is {to}", path.display());
+    }
+}
+
+#[test]
+fn notes_can_be_written_in_both_releases() {
+    let (_scratch, stopped) = stage();
+    let ground = &stopped.0;
+    assert_eq!(post(ground, "author=ada&text=Gulls%0Aeverywhere+%23birds"), "note 421\n");
+    assert_eq!(post(ground, "author=nobody&text=x"), "no such author\n");
+    ground.control(Verb::Stop).unwrap();
+    replace(ground, &unpacked_2(ground));
+    notes(ground, "migrate");
+    ground.control(Verb::Start).unwrap();
+    assert!(ground.page("/notes/421").unwrap().text.contains("<h2>Gulls</h2>"));
+    assert_eq!(post(ground, "author=jun&text=Terns%0Atoo+%23birds"), "note 422\n");
+    assert!(ground.page("/").unwrap().text.contains("birds (2)"));
+    assert_eq!(ground.page("/notes/999").unwrap().status, 404);
+}
+
 #[test]
 fn start_and_stop_do_nothing_twice() {
     let (_scratch, stopped) = stage();
