@@ -1,5 +1,7 @@
 //! One file per verb; returns data, prints nothing.
 
+pub mod demo;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
