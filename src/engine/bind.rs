@@ -2,6 +2,7 @@
 //!
 //! Binding runs the plan's list variables (`{ run = … }`, `{ glob = … }`) unless they are given, and nothing else.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,11 @@ use std::sync::Arc;
 use crate::check::{self, Check};
 use crate::error::{Error, OrSay, Result};
 use crate::name::Name;
-use crate::plan::{CheckAt, Entry, Expect, List, Plan, Scope, StepAt, Template, Value, Var, VersionSpec};
+use super::world::Ground;
+use crate::context::{Context, Direction, Peers, default_timeout, run};
+use crate::plan::{CheckAt, Entry, Expect, List, Plan, Scope, StepAt, Template, Var, VersionSpec};
+use crate::sys::process::Log;
+use crate::sys::signal::Stop;
 use crate::quiesce::{self, Quiesce};
 use crate::resource::{self, Resource};
 use crate::step::{self, Step};
@@ -128,62 +133,67 @@ struct Held<K: ?Sized> {
 /// Reads the text of a plan completely. Every mistake in it is in the one error.
 pub fn read_plan(text: &str, path: &Path, set: &BTreeMap<String, String>) -> Result<Read> {
     let mut plan = Plan::parse(text, path, set)?;
-    let kinds = |list: List| -> Vec<&'static str> {
-        match list {
-            List::Check => check::KINDS.iter().map(|kind| kind.name).collect(),
-            List::Quiesce => quiesce::KINDS.iter().map(|kind| kind.name).collect(),
-            List::Resource => resource::KINDS.iter().map(|kind| kind.name).collect(),
-            List::Step => step::KINDS.iter().map(|kind| kind.name).collect(),
-            List::Notice => Vec::new(),
-        }
-    };
-    let mut version = None;
-    if let Some(mut spec) = plan.version.take() {
-        if let Some(kind) = check::KINDS.iter().find(|kind| kind.name == spec.kind) {
-            let check = (kind.read)(&mut spec.body).into();
-            spec.body.finish();
-            version = Some(Version { spec, check });
-        } else {
-            plan.report.unknown_kind(&spec.kind_span, &spec.kind, &kinds(List::Check));
-        }
-    }
-    let report = plan.report.clone();
-    let checks = hold(std::mem::take(&mut plan.checks), |name| {
-        check::KINDS.iter().find(|kind| kind.name == name).map(|kind| (kind.name, kind.read))
-    }, |entry| report.unknown_kind(&entry.kind_span, &entry.kind, &kinds(List::Check)));
-    let quiesces = hold(std::mem::take(&mut plan.quiesces), |name| {
-        quiesce::KINDS.iter().find(|kind| kind.name == name).map(|kind| (kind.name, kind.read))
-    }, |entry| report.unknown_kind(&entry.kind_span, &entry.kind, &kinds(List::Quiesce)));
-    let resources = hold(std::mem::take(&mut plan.resources), |name| {
-        resource::KINDS.iter().find(|kind| kind.name == name).map(|kind| (kind.name, kind.read))
-    }, |entry| report.unknown_kind(&entry.kind_span, &entry.kind, &kinds(List::Resource)));
-    let steps = hold(std::mem::take(&mut plan.steps), |name| {
-        step::KINDS.iter().find(|kind| kind.name == name).map(|kind| (kind.name, kind.read))
-    }, |entry| report.unknown_kind(&entry.kind_span, &entry.kind, &kinds(List::Step)));
-    plan.check_references();
-    if !plan.report.is_empty() {
-        return Err(plan.report.clone().into_error(&path.display().to_string(), text));
-    }
-    Ok(Read { plan, version, checks, quiesces, resources, steps })
+    let checks: Vec<_> = check::KINDS.iter().map(|kind| (kind.name, kind.read)).collect();
+    let quiesces: Vec<_> = quiesce::KINDS.iter().map(|kind| (kind.name, kind.read)).collect();
+    let resources: Vec<_> = resource::KINDS.iter().map(|kind| (kind.name, kind.read)).collect();
+    let steps: Vec<_> = step::KINDS.iter().map(|kind| (kind.name, kind.read)).collect();
+    let version = plan.version.take().and_then(|mut spec| {
+        let known = checks.iter().find(|(name, _)| *name == spec.kind);
+        let Some((_, read)) = known else {
+            plan.refuse_kind(List::Check, &spec.kind, &spec.kind_span, &names(&checks));
+            return None;
+        };
+        let check = read(&mut spec.body).into();
+        spec.body.finish();
+        Some(Version { spec, check })
+    });
+    let checks = read_kinds(&mut plan, List::Check, |plan| &mut plan.checks, &checks);
+    let quiesces = read_kinds(&mut plan, List::Quiesce, |plan| &mut plan.quiesces, &quiesces);
+    let resources = read_kinds(&mut plan, List::Resource, |plan| &mut plan.resources, &resources);
+    let steps = read_kinds(&mut plan, List::Step, |plan| &mut plan.steps, &steps);
+    plan.verdict()?;
+    Ok(Read {
+        checks: hold(std::mem::take(&mut plan.checks), checks),
+        quiesces: hold(std::mem::take(&mut plan.quiesces), quiesces),
+        resources: hold(std::mem::take(&mut plan.resources), resources),
+        steps: hold(std::mem::take(&mut plan.steps), steps),
+        plan,
+        version,
+    })
 }
 
 type Reader<K> = fn(&mut crate::plan::Fields) -> Box<K>;
 
-fn hold<K: ?Sized>(
-    entries: Vec<Entry>,
-    find: impl Fn(&str) -> Option<(&'static str, Reader<K>)>,
-    unknown: impl Fn(&Entry),
-) -> Vec<Held<K>> {
-    let mut held = Vec::new();
-    for mut entry in entries {
-        let Some((kind_name, read)) = find(&entry.kind) else {
-            if !entry.kind.is_empty() {
-                unknown(&entry);
+fn names<K: ?Sized>(kinds: &[(&'static str, Reader<K>)]) -> Vec<&'static str> {
+    kinds.iter().map(|(name, _)| *name).collect()
+}
+
+/// Lets the kinds read their keys. An entry of no known kind is reported, and its keys are not.
+fn read_kinds<K: ?Sized>(
+    plan: &mut Plan,
+    list: List,
+    entries: fn(&mut Plan) -> &mut Vec<Entry>,
+    kinds: &[(&'static str, Reader<K>)],
+) -> Vec<(&'static str, Arc<K>)> {
+    // Taken out for the moment, because a mistake is told to the plan.
+    let mut own = std::mem::take(entries(plan));
+    let mut read = Vec::new();
+    for entry in &mut own {
+        match kinds.iter().find(|(name, _)| *name == entry.kind) {
+            Some((name, reader)) => {
+                read.push((*name, reader(&mut entry.body).into()));
+                entry.body.finish();
             }
-            continue;
-        };
-        let kind: Arc<K> = read(&mut entry.body).into();
-        entry.body.finish();
+            None => plan.refuse_kind(list, &entry.kind, &entry.kind_span, &names(kinds)),
+        }
+    }
+    *entries(plan) = own;
+    read
+}
+
+/// Joins entries and kinds; there is a kind for each entry, or the plan was refused.
+fn hold<K: ?Sized>(entries: Vec<Entry>, kinds: Vec<(&'static str, Arc<K>)>) -> Vec<Held<K>> {
+    let held = entries.into_iter().zip(kinds).map(|(entry, (kind_name, kind))| {
         let common = Common {
             under: entry.under,
             when: entry.when,
@@ -192,22 +202,22 @@ fn hold<K: ?Sized>(
             expect: entry.expect,
             carry: entry.carry,
         };
-        held.push(Held { name: entry.name, each: entry.each, kind, kind_name, common: Arc::new(common) });
-    }
-    held
+        Held { name: entry.name, each: entry.each, kind, kind_name, common: Arc::new(common) }
+    });
+    held.collect()
 }
 
 /// Resolves the variables of a plan and writes out every `each`.
 ///
 /// `lists` are the list variables as they were read when the transaction began; without them they are read now, by
 /// `lines` (which runs a command of the plan and returns what it printed).
-pub fn bind(
+fn bind(
     read: Read,
     lists: Option<&BTreeMap<String, Vec<String>>>,
     lines: &dyn Fn(&crate::plan::Command, &Scope) -> Result<String>,
 ) -> Result<Bound> {
     let Read { plan, version, checks, quiesces, resources, steps } = read;
-    let scope = scalars(&plan)?;
+    let scope = plan.scope()?;
     let lists = match lists {
         Some(lists) => lists.clone(),
         None => read_lists(&plan, &scope, lines)?,
@@ -230,40 +240,43 @@ pub fn bind(
     })
 }
 
-/// The scalar variables: each may use others, in any order, as long as it does not come back to itself.
-fn scalars(plan: &Plan) -> Result<Scope> {
-    let dir = plan.path.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let mut scope = Scope { dir, ..Scope::default() };
-    let mut open: Vec<(&String, &Value)> = Vec::new();
-    for (name, var) in &plan.vars {
-        if let Var::Value(value) = var {
-            open.push((name, value));
-        }
+/// Binds a plan on its ground, where the commands of its list variables can be run.
+pub fn bind_on(ground: &Ground<'_>, read: Read, lists: Option<&BTreeMap<String, Vec<String>>>) -> Result<Bound> {
+    let log = Log::transient()?;
+    let stop = Stop::never();
+    let name = read.plan.name.to_string();
+    bind(read, lists, &|command, scope| {
+        let cx = Context {
+            tx: name.clone(),
+            subject: String::new(),
+            direction: Direction::Forward,
+            scope: scope.clone(),
+            version: None,
+            scratch: ground.tmp.to_path_buf(),
+            tmp: ground.tmp.to_path_buf(),
+            left_out: Vec::new(),
+            store: ground.store,
+            log: &log,
+            stop: &stop,
+            monitor: Arc::clone(&ground.monitor),
+            peers: &NoPeers,
+            said: RefCell::new(String::new()),
+        };
+        Ok(run::command(&cx, command, default_timeout::CHECK)?.text)
+    })
+}
+
+/// While the lists of a plan are read there are no instances yet.
+struct NoPeers;
+
+impl Peers for NoPeers {
+    fn resources(&self, reference: &str) -> Result<Vec<(String, Scope, &dyn Resource)>> {
+        Err(Error::new(format!("the resource `{reference}` is not known yet")))
     }
-    while !open.is_empty() {
-        let before = open.len();
-        let mut still_open = Vec::new();
-        for (name, value) in open {
-            let ready = value.variables().all(|used| scope.values.contains_key(used));
-            if !ready {
-                still_open.push((name, value));
-                continue;
-            }
-            let (text, secrecy) = value.read(&scope).map_err(|error| error.within(format!("cannot read the variable `{name}`")))?;
-            match secrecy {
-                crate::plan::Secrecy::Plain => scope.values.insert(name.clone(), text),
-                crate::plan::Secrecy::Secret => scope.secrets.insert(name.clone(), text),
-            };
-        }
-        if still_open.len() == before {
-            let names: Vec<String> = still_open.iter().map(|(name, _)| format!("`{name}`")).collect();
-            return Err(Error::new(format!("the variables {} need each other, or a secret one", names.join(", ")))
-                .hint("a variable may use plain variables that do not lead back to itself")
-                .fault(crate::error::Fault::Usage));
-        }
-        open = still_open;
+
+    fn ask(&self, reference: &str, _: &Context<'_>) -> Result<crate::check::Finding> {
+        Err(Error::new(format!("the check `{reference}` is not known yet")))
     }
-    Ok(scope)
 }
 
 fn read_lists(

@@ -42,6 +42,16 @@ impl<'a> Driver<'a> {
         &self.state
     }
 
+    /// Which transaction it is.
+    pub fn tx(&self) -> &TxId {
+        &self.tx
+    }
+
+    /// Whether a signal came.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// What it acts in.
     pub fn world(&self) -> &World<'a> {
         &self.world

@@ -1,7 +1,7 @@
 //! What a transaction acts in: the bound plan, the places it works in, and the contexts its tasks get.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -14,11 +14,11 @@ use crate::context::{Context, Direction, Peers};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
 use crate::plan::Scope;
-use crate::resource::{Claim, Resource};
+use crate::resource::{Changes, Claim, Resource};
 use crate::store::{ObjectId, Store};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
-use crate::tx::{Action, Heading, Output, Purpose, State, TaskId};
+use crate::tx::{Action, Heading, Purpose, State, TaskId};
 
 /// Where a transaction works.
 pub struct Ground<'a> {
@@ -109,6 +109,64 @@ impl<'a> World<'a> {
             .because(format!("it is `{}`, and the state directory is `{}`", path.display(), state.display()))
             .hint("choose another state directory with --state-dir or TXUPGRADE_STATE_DIR")
             .fault(Fault::Usage))
+    }
+
+    /// What no other open transaction may touch, as it is journaled.
+    pub fn claims(&self) -> Result<Vec<String>> {
+        let mut claims = BTreeSet::new();
+        for resource in &self.bound.resources {
+            for claim in self.claims_of(resource)? {
+                claims.insert(match claim {
+                    Claim::Path(path) => format!("path {}", path.display()),
+                    Claim::Thing(thing) => thing,
+                });
+            }
+        }
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        for quiesce in &self.bound.quiesces {
+            let cx = self.context(&self.before(None), &quiesce.name, quiesce.line.as_deref(), &log, &stop);
+            claims.extend(quiesce.kind.claims(&cx)?);
+        }
+        for step in &self.bound.steps {
+            let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+            claims.extend(step.kind.replaces(&cx)?.iter().map(|path| format!("path {}", path.display())));
+        }
+        Ok(claims.into_iter().collect())
+    }
+
+    /// The instances (`step migrate`, `quiesce stop`, `notice keys`) that a `when` leaves out. Asked once, at begin.
+    pub fn ask_whens(&self) -> Result<Vec<String>> {
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        let mut left_out = Vec::new();
+        let mut ask = |list: &str, name: &str, line: Option<&str>, when: &[String]| -> Result<()> {
+            let cx = self.context(&self.before(None), name, line, &log, &stop);
+            for reference in when {
+                if !self.ask(reference, &cx)?.passed() {
+                    left_out.push(format!("{list} {name}"));
+                    return Ok(());
+                }
+            }
+            Ok(())
+        };
+        for step in &self.bound.steps {
+            ask("step", &step.name, step.line.as_deref(), &step.common.when)?;
+        }
+        for quiesce in &self.bound.quiesces {
+            ask("quiesce", &quiesce.name, quiesce.line.as_deref(), &quiesce.common.when)?;
+        }
+        for notice in &self.bound.notices {
+            ask("notice", notice.name.as_str(), None, &notice.when)?;
+        }
+        Ok(left_out)
+    }
+
+    /// How a resource differs from a manifest; changes nothing.
+    pub fn differences(&self, resource: &Instance<dyn Resource>, manifest: ObjectId, stop: &Stop) -> Result<Changes> {
+        let log = Log::transient()?;
+        let cx = self.context(&self.before(None), &resource.name, resource.line.as_deref(), &log, stop);
+        resource.kind.diff(&cx, manifest)
     }
 
     /// The first path of each resource, in the order of the plan: what decides which contains which.
@@ -282,7 +340,8 @@ impl Peers for World<'_> {
     }
 
     fn ask(&self, reference: &str, cx: &Context<'_>) -> Result<Finding> {
-        let found: Vec<_> = self.bound.checks.iter().filter(|check| check.is_called(reference)).collect();
+        let reference = cx.scope.values.get("each").map_or(reference.to_owned(), |each| reference.replace("${each}", each));
+        let found: Vec<_> = self.bound.checks.iter().filter(|check| check.is_called(&reference)).collect();
         found.first().or_say(|| format!("there is no check `{reference}`"))?;
         let mut last = Finding::yes("");
         for check in found {

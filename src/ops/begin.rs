@@ -69,7 +69,7 @@ pub fn snapshot(site: &Site, plan: &Path, set: &BTreeMap<String, String>, proof:
 
 /// Binds a plan as it is now: lists are read, and each `when` is asked, once.
 pub(super) fn bind_now(ground: Ground<'_>, read: engine::Read) -> Result<(Bound, Vec<String>)> {
-    let bound = engine::bind_with_commands(&ground, read, None)?;
+    let bound = engine::bind_on(&ground, read, None)?;
     let mut world = World::new(ground, bound, String::new())?;
     let left_out = world.ask_whens()?;
     world.bound.leave_out(&left_out);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::rollback::target;
 use super::office::{Office, lock_tx, tell, the_open_one};
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{self, Driver, Drove, World, left_to_recover, remaining};
@@ -76,7 +77,7 @@ fn on_the_way_forward(
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let told = tell(journal, &tx)?;
     refuse_unless_forward(&tx, &told.state)?;
-    let world = reopen(Office::ground(dir, tmp, store, site), &tx, &told.state)?;
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     act(&mut driver, &tx)?;
@@ -108,15 +109,24 @@ fn refuse_unless_forward(tx: &TxId, state: &State) -> Result<()> {
 }
 
 /// Makes the world of a transaction again, from what it journaled when it began: the plan as it was then.
-pub(super) fn reopen<'a>(ground: engine::Ground<'a>, tx: &TxId, state: &State) -> Result<World<'a>> {
+pub(super) fn reopen<'a>(
+    journal: &dyn Journal,
+    ground: engine::Ground<'a>,
+    tx: &TxId,
+    state: &State,
+) -> Result<World<'a>> {
     let begun = state.begun();
     let again = || -> Result<World<'a>> {
         let text = ground.store.get(begun.plan.parse()?)?;
         let text = String::from_utf8(text).map_err(|_| Error::new("the plan as it was kept is not text"))?;
         let read = engine::read_plan(&text, Path::new(&begun.path), &begun.set)?;
-        let mut bound = engine::bind_with_commands(&ground, read, Some(&begun.lists))?;
+        let mut bound = engine::bind_on(&ground, read, Some(&begun.lists))?;
         bound.leave_out(&begun.left_out);
-        World::new(ground, bound, tx.to_string())
+        let mut world = World::new(ground, bound, tx.to_string())?;
+        if let Some(undone) = begun.undoes.first() {
+            world.target = target(&world, &tell(journal, &undone.parse()?)?)?;
+        }
+        Ok(world)
     };
     again().map_err(|error| error.within(format!("cannot read the plan of `{tx}` back")))
 }
@@ -180,7 +190,7 @@ pub fn keep_until_due(site: &Site, tx: &TxId) -> Result<()> {
                 };
                 let Office { dir, tmp, store, journal, .. } = &mut office;
                 let told = tell(journal, tx)?;
-                let world = reopen(Office::ground(dir, tmp, store, site), tx, &told.state)?;
+                let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
                 let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
                 driver.take_over()?;
                 driver.turn_back_if_unconfirmed()?;
@@ -192,7 +202,7 @@ pub fn keep_until_due(site: &Site, tx: &TxId) -> Result<()> {
     }
 }
 
-/// Whether a task stands in the way of being called done.
+/// The manifest that a transaction captured of a resource.
 pub(super) fn manifest_of(state: &State, resource: &str) -> Option<crate::store::ObjectId> {
     state.output(&TaskId::new(Action::Capture, resource))?.manifest.as_ref()?.parse().ok()
 }

@@ -35,7 +35,7 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
         if told.state.ended().is_some() {
             continue;
         }
-        let world = reopen(Office::ground(dir, tmp, store, site), &tx, &told.state)?;
+        let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
         let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
         driver.take_over()?;
         driver.turn_back_if_unconfirmed()?;
@@ -63,7 +63,7 @@ fn sweep_ended(site: &Site, office: &mut Office) -> Result<()> {
             continue;
         }
         let Ok(_lock) = lock_tx(dir, &tx) else { continue };
-        let world = reopen(Office::ground(dir, tmp, store, site), &tx, &told.state)?;
+        let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
         Driver::new(journal, world, tx, told.state, site.stop.clone()).sweep();
     }
     Ok(())
@@ -79,7 +79,7 @@ pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, 
         return Err(Error::new(format!("`{tx}` is not stuck"))
             .hint("only a stuck transaction is released; `txupgrade status` says where this one stands"));
     }
-    let world = reopen(Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let copies = world.leftovers();
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     if services == Services::Resume {

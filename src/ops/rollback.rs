@@ -153,7 +153,7 @@ fn turn_back(site: &Site, mut office: Office, tx: &TxId, extent: Extent) -> Resu
     let lock = lock_tx(&office.dir, tx)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let told = tell(journal, tx)?;
-    let world = reopen(Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     if driver.state().stuck().is_some() {
@@ -176,7 +176,7 @@ fn undo_committed(site: &Site, tx: &TxId) -> Result<Standing> {
     let mut office = Office::open(site)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let told = tell(journal, tx)?;
-    let mut world = reopen(Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let mut world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
     world.target = target(&world, &told)?;
     world.bases = bases(journal, &world.bound)?;
     let undone: Vec<String> = match told.state.itinerary().purpose {
@@ -217,10 +217,3 @@ pub(super) fn target(world: &World<'_>, told: &Told) -> Result<Target> {
     target.version = stamp.and_then(|output| output.version.clone());
     Ok(target)
 }
-
-/// The target of a rollback transaction that is being carried on.
-pub(super) fn target_of(journal: &dyn Journal, world: &World<'_>, undoes: &[String]) -> Result<Target> {
-    let Some(first) = undoes.first() else { return Ok(Target::default()) };
-    target(world, &tell(journal, &first.parse()?)?)
-}
-
