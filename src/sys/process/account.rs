@@ -58,12 +58,9 @@ fn entry_of(uid: u32) -> Option<Account> {
     })
 }
 
-type Ask<'a> = dyn Fn(*mut libc::passwd, &mut [libc::c_char], *mut *mut libc::passwd) -> libc::c_int + 'a;
-
-fn entry<'a>(
-    ask: impl Fn(*mut libc::passwd, &mut [libc::c_char], *mut *mut libc::passwd) -> libc::c_int + 'a,
+fn entry(
+    ask: impl Fn(*mut libc::passwd, &mut [libc::c_char], *mut *mut libc::passwd) -> libc::c_int,
 ) -> Option<Account> {
-    let ask: &Ask<'_> = &ask;
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
         // SAFETY: a passwd is plain data; the call fills it.
@@ -129,6 +126,7 @@ mod tests {
     fn nobody_may_not_enter_what_is_private_to_root() {
         let nobody = Account::find("nobody").unwrap();
         let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         assert!(nobody.may_enter(Path::new("/")));
         assert!(!nobody.may_enter(dir.path()));
         assert!(Account::find("root").unwrap().may_enter(dir.path()));
