@@ -1,5 +1,6 @@
 //! A directory for a command that leaves nothing behind.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{OrSay, Result};
@@ -14,11 +15,10 @@ impl Scratch {
     pub fn new() -> Result<Scratch> {
         let name = format!("txupgrade-look-{}-{}", std::process::id(), clock::since_boot());
         let path = std::env::temp_dir().join(name);
-        // `create_dir` fails on what is there already, so nobody can have prepared it.
-        std::fs::create_dir(&path).or_say(|| format!("cannot make `{}`", path.display()))?;
-        let scratch = Scratch(path);
-        files::make_private(&scratch.0)?;
-        Ok(scratch)
+        // This fails on what is there already, so nobody can have prepared it.
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.or_say(|| format!("cannot make `{}`", path.display()))?;
+        Ok(Scratch(path))
     }
 
     /// Where it is.
