@@ -24,12 +24,23 @@ pub(super) fn refuse_overlap(plan: &Name, begun: &Begun, open: &[(TxId, Begun)])
     Ok(())
 }
 
+/// Whether two claims clash.
+pub fn claims_overlap(ours: &str, theirs: &str) -> bool {
+    if let (Some(our), Some(their)) = (ours.strip_prefix("path "), theirs.strip_prefix("path ")) {
+        return Path::new(our).starts_with(their) || Path::new(their).starts_with(our);
+    }
+    ours == theirs
+}
+
 fn clash(ours: &str, theirs: &str, tx: &TxId) -> Option<String> {
     let said = |claim: &str| match claim.split_once(' ') {
         Some(("path", value)) => format!("`{value}`"),
         Some((kind, value)) => format!("{kind} `{value}`"),
         None => format!("`{claim}`"),
     };
+    if !claims_overlap(ours, theirs) {
+        return None;
+    }
     if let (Some(our), Some(their)) = (ours.strip_prefix("path "), theirs.strip_prefix("path ")) {
         // By components: `/opt/notes-old` does not lie in `/opt/notes`, and `/opt/notes/` is `/opt/notes`.
         let (inner, outer) = (Path::new(our), Path::new(their));
@@ -39,7 +50,7 @@ fn clash(ours: &str, theirs: &str, tx: &TxId) -> Option<String> {
         if inner.starts_with(outer) {
             return Some(format!("{} lies in {} of `{tx}`", said(ours), said(theirs)));
         }
-        return outer.starts_with(inner).then(|| format!("{} of `{tx}` lies in {}", said(theirs), said(ours)));
+        return Some(format!("{} of `{tx}` lies in {}", said(theirs), said(ours)));
     }
-    (ours == theirs).then(|| format!("both have the {}", said(theirs)))
+    Some(format!("both have the {}", said(theirs)))
 }
