@@ -145,7 +145,9 @@ exit = [0, 2]
     );
     let scope = plan.scope().unwrap();
     let body = &mut plan.steps[0].body;
-    let env = |c: &Command| -> Vec<String> { c.env.iter().map(|(k, v)| format!("{k}={}", v.read(&scope).unwrap().0)).collect() };
+    let env = |c: &Command| -> Vec<String> {
+        c.env.iter().map(|(k, v)| format!("{k}={}", v.read(&scope).unwrap().0)).collect()
+    };
     let run = body.need_own_command();
     assert_eq!(run.user.as_ref().unwrap().expand(&scope).unwrap(), "root");
     assert_eq!((run.timeout, &run.exit), (Some(Duration::from_secs(600)), &vec![0, 2]));
@@ -178,15 +180,29 @@ fn the_range_of_a_version_may_be_set() {
     let plan = parse_with(text, &[("new", "2.0.1")]).unwrap();
     assert_eq!(plan.version.as_ref().unwrap().target.as_deref(), Some("2.0.1"));
     let error = parse_with(text, &[("new", "next")]).and_then(|p| p.verdict()).unwrap_err();
-    insta::assert_snapshot!(told(&error), @r"");
+    insta::assert_snapshot!(told(&error), @r#"
+    error: the plan `/plans/p.toml` has a mistake
+    /plans/p.toml:7:6: `=${new}` is not a range of versions: `next` is not a version of the scheme `semver`: `next` is not a number
+      7 | to = "=${new}"
+        |      ^^^^^^^^^
+    "#);
 }
 
 #[test]
 fn what_cannot_be_set_is_told() {
-    let text = "format = 1\nname = \"p\"\n[vars]\nhome = \"/x\"\npass = { env = \"P\" }\nshards = { glob = \"/s/*\" }\n";
+    let text =
+        "format = 1\nname = \"p\"\n[vars]\nhome = \"/x\"\npass = { env = \"P\" }\nshards = { glob = \"/s/*\" }\n";
     let set = [("hone", "1"), ("pass", "1"), ("shards", "1")];
     let error = parse_with(text, &set).and_then(|p| p.verdict()).unwrap_err();
-    insta::assert_snapshot!(told(&error), @r"");
+    insta::assert_snapshot!(told(&error), @r#"
+    error: the plan `/plans/p.toml` has 3 mistakes
+    `--set hone`: the plan has no variable `hone`
+      hint: did you mean `home`?
+    `--set pass` would show a secret to everybody on this machine
+      hint: put it where the plan's `[vars]` look for it
+    `--set shards` cannot be: the variable is a list
+      hint: its lines are read where the plan's `[vars]` say
+    "#);
 }
 
 #[test]
@@ -229,7 +245,61 @@ kind = "sqlite"
     body.template("timeout");
     body.finish();
     plan.refuse_kind(List::Check, "demo", &plan.checks[0].kind_span, &["http", "tcp"]);
-    insta::assert_snapshot!(told(&plan.verdict().unwrap_err()), @r"");
+    insta::assert_snapshot!(told(&plan.verdict().unwrap_err()), @r#"
+    error: the plan `/plans/p.toml` has 14 mistakes
+    /plans/p.toml:4:1: the key `url` is missing
+      4 | [[check]]
+        | ^^^^^^^^^
+    /plans/p.toml:6:8: there is no kind `demo` of check
+      6 | kind = "demo"
+        |        ^^^^^^
+      hint: it can be `http` or `tcp`
+    /plans/p.toml:7:8: `text` has to be a string, not an integer
+      7 | text = 5
+        |        ^
+      hint: put it in quotes: `"5"`
+    /plans/p.toml:8:8: `word` cannot be `hose`
+      8 | word = "hose"
+        |        ^^^^^^
+      hint: did you mean `host`?
+    /plans/p.toml:9:8: `flag` has to be true or false, not a string
+      9 | flag = "yes"
+        |        ^^^^^
+    /plans/p.toml:10:10: `number` cannot be 70000
+      10 | number = 70000
+         |          ^^^^^
+      hint: it is between 1 and 65535
+    /plans/p.toml:11:8: `G` is not a unit of size
+      11 | size = "2 G"
+         |        ^^^^^
+      hint: write it as `"2 GiB"`, `"500 MB"` or a number of bytes
+    /plans/p.toml:12:8: `soon` is not a duration
+      12 | time = "soon"
+         |        ^^^^^^
+      hint: write it as `"90s"`, `"10m"`, `"1h 30m"` or `"500ms"`
+    /plans/p.toml:13:12: `list` has to be an integer, not a string
+      13 | list = [1, "a"]
+         |            ^^^
+    /plans/p.toml:14:11: `pattern` is not a regular expression: unclosed group
+      14 | pattern = "("
+         |           ^^^
+    /plans/p.toml:15:12: there is no resource `dp`
+      15 | resource = "dp"
+         |            ^^^^
+      hint: did you mean `db`?
+    /plans/p.toml:16:12: unknown key `a`
+      16 | nested = { a = 1, bb = 2 }
+         |            ^
+      hint: did you mean `aa`?
+    /plans/p.toml:16:19: unknown key `bb`
+      16 | nested = { a = 1, bb = 2 }
+         |                   ^^
+      hint: it can only be `aa`
+    /plans/p.toml:17:1: unknown key `timout`
+      17 | timout = "5s"
+         | ^^^^^^
+      hint: did you mean `timeout`?
+    "#);
 }
 
 #[test]
@@ -247,7 +317,51 @@ fn an_ad_hoc_plan_is_a_plan() {
     ]
     .map(str::to_owned);
     let text = ad_hoc(&name, &things).unwrap();
-    insta::assert_snapshot!(text, @r"");
+    insta::assert_snapshot!(text, @r#"
+    format = 1
+    name = "shop"
+    summary = "made on the command line"
+
+    [[check]]
+    name = "127-0-0-1-8080-health"
+    kind = "http"
+    url = "http://127.0.0.1:8080/health"
+
+    [[quiesce]]
+    name = "shop"
+    kind = "service"
+    units = ["shop.service", "shop-web.service"]
+
+    [[resource]]
+    name = "shop"
+    kind = "path"
+    path = "/etc/shop"
+
+    [[resource]]
+    name = "shop-2"
+    kind = "path"
+    path = "/srv/shop/"
+
+    [[resource]]
+    name = "shop-1-db"
+    kind = "sqlite"
+    path = "/var/lib/Shop_1.db"
+
+    [[resource]]
+    name = "shop-postgres"
+    kind = "postgres"
+    url = "postgresql://db.example/shop?sslmode=require"
+
+    [[resource]]
+    name = "shop-packages"
+    kind = "packages"
+    names = ["shop", "shop-data"]
+
+    [[resource]]
+    name = "x-y"
+    kind = "path"
+    path = '/odd/$${x}"y'
+    "#);
     let plan = parse_with(&text, &[]).unwrap();
     plan.verdict().unwrap();
     let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
@@ -259,7 +373,16 @@ fn the_mistakes_of_an_ad_hoc_plan_are_told_together() {
     let things = ["pth=/x", "/etc/shop", "path=", "service=a,,b"].map(str::to_owned);
     let error = ad_hoc(&"shop".parse().unwrap(), &things).unwrap_err();
     assert_eq!(error.fault, crate::error::Fault::Usage);
-    insta::assert_snapshot!(told(&error), @r"");
+    insta::assert_snapshot!(told(&error), @r#"
+    error: there is no kind `pth` for `pth=/x`
+    `/etc/shop` is not `KIND=VALUE`
+    `path=` has no value
+    `service=a,,b` has no value
+    hint: did you mean `path`?
+    hint: say what is to be captured, as in `path=/etc/shop`
+    hint: as in `path=/etc/shop`
+    hint: as in `service=shop.service`
+    "#);
 }
 
 #[test]
@@ -272,7 +395,25 @@ fn references_name_instances() {
         )
     };
     assert_eq!(mistakes(&text("\"one\", \"many@*\", \"many@7\", \"many@${each}\"")), "no mistake\n");
-    insta::assert_snapshot!(mistakes(&text("\"many\", \"one@*\", \"many@\", \"non\"")), @r"");
+    insta::assert_snapshot!(mistakes(&text("\"many\", \"one@*\", \"many@\", \"non\"")), @r#"
+    error: the plan `/plans/p.toml` has 4 mistakes
+    /plans/p.toml:16:9: the check `many` is repeated, and `many` is not one of them
+      16 | when = ["many", "one@*", "many@", "non"]
+         |         ^^^^^^
+      hint: say `many@*` for all, or `many@${each}` for the one of the same line
+    /plans/p.toml:16:17: the check `one` is not repeated, so there is no `one@*`
+      16 | when = ["many", "one@*", "many@", "non"]
+         |                 ^^^^^^^
+      hint: say `one`, or give it `each`
+    /plans/p.toml:16:26: `many@` does not say which
+      16 | when = ["many", "one@*", "many@", "non"]
+         |                          ^^^^^^^
+      hint: say `many@*` for all
+    /plans/p.toml:16:35: there is no check `non`
+      16 | when = ["many", "one@*", "many@", "non"]
+         |                                   ^^^^^
+      hint: it can be `one` or `many`
+    "#);
 }
 
 #[test]
