@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::error::{OrSay, Result};
 
 /// Mount points strictly below `path`, sorted. A symlink at the end of `path` is not followed. An error when the
@@ -25,16 +27,25 @@ pub fn is_mount_point(path: &Path) -> Result<bool> {
 /// Bytes that a user like us may still write on the filesystem that holds `path` (or its nearest existing parent).
 /// What is reserved for root is not counted, as in `df`.
 pub fn free(path: &Path) -> Result<u64> {
+    let room = nearest(path, |path| rustix::fs::statvfs(path))?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// A number for the filesystem that holds `path` (or its nearest existing parent): equal where they share their room.
+pub fn device(path: &Path) -> Result<u64> {
+    Ok(nearest(path, |path| rustix::fs::stat(path))?.st_dev)
+}
+
+/// What `ask` says of `path` or of its nearest existing parent.
+fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> Result<T> {
     let absolute = std::path::absolute(path).or_say(|| format!("cannot tell where `{}` is", path.display()))?;
-    let mut nearest = absolute.as_path();
+    let mut here = absolute.as_path();
     loop {
-        match rustix::fs::statvfs(nearest) {
-            Ok(room) => return Ok(room.f_bavail.saturating_mul(room.f_frsize)),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) if nearest.parent().is_some() => {
-                nearest = nearest.parent().unwrap_or(Path::new("/"));
-            }
-            Err(cause) => {
-                return Err(cause).or_say(|| format!("cannot tell how much room there is at `{}`", path.display()));
+        match (ask(here), here.parent()) {
+            (Ok(answer), _) => return Ok(answer),
+            (Err(Errno::NOENT | Errno::NOTDIR), Some(parent)) => here = parent,
+            (Err(cause), _) => {
+                return Err(cause).or_say(|| format!("cannot look at the filesystem of `{}`", path.display()));
             }
         }
     }
@@ -118,6 +129,9 @@ mod tests {
     fn room_is_that_of_the_nearest_parent() {
         let dir = tempfile::tempdir().unwrap();
         assert!(free(dir.path()).unwrap() > 0);
-        assert!(free(&dir.path().join("not/yet/there")).unwrap() > 0);
+        let later = dir.path().join("not/yet/there");
+        assert!(free(&later).unwrap() > 0);
+        assert_eq!(device(&later).unwrap(), device(dir.path()).unwrap());
+        assert_ne!(device(&later).unwrap(), device(Path::new("/proc")).unwrap());
     }
 }
