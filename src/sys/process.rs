@@ -27,6 +27,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 pub(crate) use account::Account;
+pub use account::uid_of;
 pub use ending::{end_all, end_left};
 pub use log::Log;
 pub use seen::command_line;
