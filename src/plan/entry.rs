@@ -158,9 +158,9 @@ pub struct Expect {
 pub enum Var {
     /// One string.
     Value(Value),
-    /** lines a command prints */
+    /// Lines that a command prints.
     Lines(Command),
-    /** paths that a pattern finds, sorted */
+    /// Paths that a pattern finds, sorted.
     Glob(Template),
 }
 
