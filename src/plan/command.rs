@@ -149,7 +149,7 @@ impl Fields {
             (None, None) => return None,
         };
         let merged = own.or(around).or(&self.language().defaults.borrow());
-        Some(merged.into_command(program, exit))
+        Some(self.noted(merged.into_command(program, exit)))
     }
 
     fn as_command(&self, key: &str, node: &Node, around: &CommandDefaults) -> Option<Command> {
@@ -157,7 +157,7 @@ impl Fields {
             Data::List(_) => {
                 let program = Program::Run(self.as_words(key, node)?);
                 let merged = around.clone().or(&self.language().defaults.borrow());
-                Some(merged.into_command(program, vec![0]))
+                Some(self.noted(merged.into_command(program, vec![0])))
             }
             Data::Table(table) => {
                 let mut inner = Fields::new(self.language(), table.clone(), self.moment());
@@ -174,6 +174,12 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Whoever asks the plan for all its commands finds this one too.
+    fn noted(&self, command: Command) -> Command {
+        self.language().commands.borrow_mut().push(command.clone());
+        command
     }
 
     /// A program and its arguments.

@@ -71,6 +71,13 @@ pub fn create_private_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// Gives a directory of ours mode 0700, whatever the umask was when it was made.
+pub fn make_private(path: &Path) -> Result<()> {
+    let dir = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY).open(path);
+    dir.and_then(|dir| dir.set_permissions(std::fs::Permissions::from_mode(0o700)))
+        .or_say(|| format!("cannot make the directory `{}` private", path.display()))
+}
+
 /// Opens for reading without following a symlink at the end, and without waiting for a writer when it is a FIFO.
 pub fn open_nofollow(path: &Path) -> Result<File> {
     let opened =
