@@ -40,6 +40,8 @@ pub struct Bound {
     pub version: Option<Version>,
     /// The quiesces' entries in the order of the plan, those left out included.
     order: Vec<Name>,
+    /// The account that commands run as where they say nothing.
+    pub user: Option<Template>,
     /// The policy.
     pub policy: crate::plan::Policy,
     /// In the order of the plan, as are the rest.
@@ -237,6 +239,7 @@ fn bind(
         name: plan.name,
         summary: plan.summary,
         notices: plan.notices,
+        user: plan.command.user,
         policy: plan.policy,
         version,
         checks: write_out(checks, &lists)?,
