@@ -83,6 +83,10 @@ impl Fields {
     pub fn table(&mut self, key: &str) -> Option<Fields> {
         todo!()
     }
+    /// Whether a table stands under `key` (records nothing): a command written as a table says everything itself.
+    pub fn is_table(&self, key: &str) -> bool {
+        todo!()
+    }
     /// Whether the key stands there (records it as known).
     pub fn has(&mut self, key: &str) -> bool {
         todo!()

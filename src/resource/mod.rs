@@ -1,5 +1,8 @@
 //! What has content that can be captured and restored. One file per kind, one line in [`KINDS`].
 
+mod command;
+mod sqlite;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -18,7 +21,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[command::KIND, sqlite::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {
@@ -45,6 +48,11 @@ pub trait Resource: Send + Sync {
     /// Makes the live resource equal to the manifest, from whatever state it finds; every object has been checked.
     /// Proves it by an empty diff at the end. Returns what it changed.
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
+
+    /// Side copies and displaced ones that it may have left, to be removed once the transaction's end is durable.
+    fn leftovers(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
 
     /// The answer of a query, one line per row, columns separated by tabs.
     fn query(&self, _cx: &Context<'_>, _sql: &str) -> Result<String> {
