@@ -88,6 +88,12 @@ pub mod default_timeout {
 }
 
 impl Context<'_> {
+    /// The names in `references`, variables (`db@${each}`) filled in.
+    pub fn references(&self, references: &[String]) -> Result<Vec<String>> {
+        let filled = |text: &String| crate::plan::Template::parse(text).map_err(crate::error::Error::new)?.expand(&self.scope);
+        references.iter().map(filled).collect()
+    }
+
     /// Whether to go on: on the way forward a signal ends the work at hand (`Fault::Signal`); on the way back it is only noted.
     pub fn go_on(&self) -> Result<()> {
         match self.stop.signal() {

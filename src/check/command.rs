@@ -10,7 +10,7 @@ use crate::plan::{Command, Fields, Reading, Scope};
 use crate::sys::process::How;
 
 /// Keys: those of a command, and those of a reading.
-pub const KIND: Kind = Kind { name: "command", read };
+pub(super) const KIND: Kind = Kind { name: "command", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     Box::new(Asked { command: fields.need_own_command(), reading: Reading::read(fields) })

@@ -15,12 +15,14 @@ use crate::error::{OrSay, Result};
 use crate::plan::{Fields, Reading, Scope, Template};
 
 /// Keys: `path`, `exists` (true by default), `blake3`, `sha256`, and those of a reading.
-pub const KIND: Kind = Kind { name: "file", read };
+pub(super) const KIND: Kind = Kind { name: "file", read };
 
 /// How much of a file is read as text, in bytes.
 const TEXT_LIMIT: u64 = 32 << 20;
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
+    // Common to all checks; this one never waits.
+    let _ = fields.time_limit("timeout");
     let check = Asked {
         path: fields.need_template("path"),
         exists: fields.flag("exists", true),

@@ -15,7 +15,7 @@ use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Reading, Scope, Template, Value};
 
 /// Keys: `url`, `status` (`[200]`), `headers`, `ca_file`, `timeout` (30 s), and those of a reading.
-pub const KIND: Kind = Kind { name: "http", read };
+pub(super) const KIND: Kind = Kind { name: "http", read };
 
 const BODY_LIMIT: u64 = 32 << 20;
 
@@ -29,7 +29,7 @@ fn read(fields: &mut Fields) -> Box<dyn Check> {
         status,
         headers: fields.values("headers"),
         ca_file: fields.template("ca_file"),
-        timeout: fields.duration("timeout").unwrap_or(default_timeout::CHECK),
+        timeout: fields.time_limit("timeout").unwrap_or(default_timeout::CHECK),
         reading: Reading::read(fields),
     })
 }
@@ -66,7 +66,7 @@ impl Asked {
         let agent: ureq::Agent = config.build().new_agent();
         let mut request = agent.get(&url);
         for (name, value) in &self.headers {
-            request = request.header(name, value_of(value, &cx.scope)?);
+            request = request.header(name, value.read(&cx.scope)?.0);
         }
         let mut response = match request.call() {
             Ok(response) => response,
@@ -142,22 +142,4 @@ fn certificates(file: &std::path::Path) -> Result<RootCerts> {
         return Err(Error::new(format!("`{}` holds no PEM certificate", file.display())));
     }
     Ok(RootCerts::from(found))
-}
-
-fn value_of(value: &Value, scope: &Scope) -> Result<String> {
-    match value {
-        Value::Plain(template) => template.expand(scope),
-        Value::File(template) => one_line(&template.path(scope)?),
-        Value::Env(name) => std::env::var(name).or_say(|| format!("the environment variable `{name}` is not there")),
-        Value::Credential(name) => {
-            let dir = std::env::var("CREDENTIALS_DIRECTORY")
-                .or_say(|| format!("the credential `{name}` is not there: systemd gave none"))?;
-            one_line(&std::path::Path::new(&dir).join(name))
-        }
-    }
-}
-
-fn one_line(file: &std::path::Path) -> Result<String> {
-    let text = std::fs::read_to_string(file).or_say(|| format!("cannot read `{}`", file.display()))?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }

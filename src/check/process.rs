@@ -6,11 +6,14 @@ use super::{Check, Finding, Kind};
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Pattern, Scope, Template};
+use crate::sys::process::Account;
 
 /// Keys: `pid_file`, or `command` (a regular expression on the command line) with `user`; `running` (true by default).
-pub const KIND: Kind = Kind { name: "process", read };
+pub(super) const KIND: Kind = Kind { name: "process", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
+    // Common to all checks; this one never waits.
+    let _ = fields.time_limit("timeout");
     let check = Asked {
         pid_file: fields.template("pid_file"),
         user: fields.template("user"),
@@ -76,7 +79,7 @@ impl Check for Asked {
 impl Asked {
     fn search(&self, cx: &Context<'_>) -> Result<Option<u32>> {
         let user = match &self.user {
-            Some(user) => Some(crate::sys::account::user_id(&user.expand(&cx.scope)?)?),
+            Some(user) => Some(Account::find(&user.expand(&cx.scope)?)?.uid),
             None => None,
         };
         let pattern = match &self.command {

@@ -7,13 +7,15 @@ use crate::plan::{Fields, Scope, Template};
 use crate::sys::mounts;
 
 /// Keys: `path`, `free`.
-pub const KIND: Kind = Kind { name: "space", read };
+pub(super) const KIND: Kind = Kind { name: "space", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
+    // Common to all checks; this one never waits.
+    let _ = fields.time_limit("timeout");
     let path = fields.need_template("path");
     let free = fields.size("free");
     if free.is_none() && !fields.has("free") {
-        fields.wrong("free", "`free` is missing", Some("free = \"2 GiB\""));
+        fields.missing("free");
     }
     Box::new(Asked { path, free: free.unwrap_or(0) })
 }

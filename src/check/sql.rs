@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Fields, List, Reading, Scope, Template};
 
 /// Keys: `resource` or `resources`, `query`, and those of a reading.
-pub const KIND: Kind = Kind { name: "sql", read };
+pub(super) const KIND: Kind = Kind { name: "sql", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     let both = fields.has("resource") && fields.has("resources");
@@ -19,6 +19,8 @@ fn read(fields: &mut Fields) -> Box<dyn Check> {
     } else if one.is_none() && several.is_empty() {
         fields.wrong("resource", "the resource to ask is missing", Some("resource = \"…\""));
     }
+    // Common to all checks; the answer of a database is waited for as long as it takes to get a lock.
+    let _ = fields.time_limit("timeout");
     Box::new(Asked {
         resources: one.into_iter().chain(several).collect(),
         query: fields.need_template("query"),
@@ -36,8 +38,8 @@ impl Asked {
     /// What each resource answers, by its name; the inner error may get better by waiting.
     fn answers(&self, cx: &Context<'_>) -> Result<Vec<(String, Result<String>)>> {
         let mut answers = Vec::new();
-        for reference in &self.resources {
-            for (name, scope, resource) in cx.peers.resources(reference)? {
+        for reference in cx.references(&self.resources)? {
+            for (name, scope, resource) in cx.peers.resources(&reference)? {
                 let query = self.query.expand(&cx.scope)?;
                 let mut cx = cx.with_scope(scope);
                 cx.subject.clone_from(&name);

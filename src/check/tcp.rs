@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::plan::{Fields, Scope, Template};
 
 /// Keys: `address`, `open` (true by default), `timeout` (30 s).
-pub const KIND: Kind = Kind { name: "tcp", read };
+pub(super) const KIND: Kind = Kind { name: "tcp", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     Box::new(Asked {
         address: fields.need_template("address"),
         open: fields.flag("open", true),
-        timeout: fields.duration("timeout").unwrap_or(default_timeout::CHECK),
+        timeout: fields.time_limit("timeout").unwrap_or(default_timeout::CHECK),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `kind = "command"`: a program stops what writes, another starts it again. Either may be left out.
 //!
-//! The account, directory, environment and time limit of the entry hold for both programs, unless `resume` is a table,
-//! which then says everything itself.
+//! The account, directory and environment of the entry hold for both programs; so does its time limit, unless `resume`
+//! is a table, which then says its own.
 
 use super::{Kind, Quiesce};
 use crate::context::{Context, Ran, default_timeout, run};
@@ -10,7 +10,7 @@ use crate::plan::{Command, Fields, Scope};
 use crate::tx::Output;
 
 /// Keys: those of a command, and `resume` (a command).
-pub const KIND: Kind = Kind { name: "command", read };
+pub(super) const KIND: Kind = Kind { name: "command", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Quiesce> {
     let says_everything = fields.is_table("resume");
@@ -19,23 +19,9 @@ fn read(fields: &mut Fields) -> Box<dyn Quiesce> {
     if stop.is_none() && resume.is_none() && !fields.has("run") && !fields.has("shell") && !fields.has("resume") {
         fields.wrong("run", "neither `run` nor `resume` says what to do", Some("run = [\"…\"] and resume = [\"…\"]"));
     }
-    match (&stop, &mut resume) {
-        _ if says_everything => {}
-        (Some(stop), Some(resume)) => {
-            resume.user.clone_from(&stop.user);
-            resume.dir.clone_from(&stop.dir);
-            resume.env.clone_from(&stop.env);
-            resume.env_file.clone_from(&stop.env_file);
-            resume.timeout = stop.timeout;
-        }
-        (None, Some(resume)) => {
-            resume.user = fields.template("user").or(resume.user.take());
-            resume.dir = fields.template("dir").or(resume.dir.take());
-            resume.env.extend(fields.values("env"));
-            resume.env_file = fields.template("env_file").or(resume.env_file.take());
-            resume.timeout = fields.duration("timeout").or(resume.timeout);
-        }
-        (_, None) => {}
+    let timeout = fields.time_limit("timeout");
+    if let Some(resume) = resume.as_mut().filter(|_| !says_everything) {
+        resume.timeout = timeout.or(resume.timeout);
     }
     Box::new(Stopped { stop, resume })
 }

@@ -7,12 +7,12 @@ use crate::plan::{Fields, List, Scope};
 use crate::tx::Output;
 
 /// Keys: `checks`.
-pub const KIND: Kind = Kind { name: "check", read };
+pub(super) const KIND: Kind = Kind { name: "check", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Step> {
     let checks = fields.references(List::Check, "checks");
     if checks.is_empty() && !fields.has("checks") {
-        fields.wrong("checks", "the checks to ask are missing", Some("checks = [\"…\"]"));
+        fields.missing("checks");
     }
     Box::new(Ask { checks })
 }
@@ -28,8 +28,8 @@ impl Step for Ask {
 
     fn run(&self, cx: &Context<'_>) -> Result<Output> {
         let mut found = Vec::new();
-        for check in &self.checks {
-            let finding = cx.peers.ask(check, cx)?;
+        for check in cx.references(&self.checks)? {
+            let finding = cx.peers.ask(&check, cx)?;
             if !finding.passed() {
                 return Err(Error::new(format!("check `{check}` does not pass")).because(finding.found));
             }

@@ -11,7 +11,7 @@ use crate::plan::{Command, Fields, List, Scope};
 use crate::tx::Output;
 
 /// Keys: those of a command, `undo` (a command), `attempts`, `repeatable`, `changes` (resources).
-pub const KIND: Kind = Kind { name: "command", read };
+pub(super) const KIND: Kind = Kind { name: "command", read };
 
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -10,12 +10,12 @@ use crate::sys::files;
 use crate::tx::Output;
 
 /// Keys: `resource`, and `file` (relative to the plan) or `query`.
-pub const KIND: Kind = Kind { name: "sql", read };
+pub(super) const KIND: Kind = Kind { name: "sql", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Step> {
     let resource = fields.reference(List::Resource, "resource");
     if resource.is_none() && !fields.has("resource") {
-        fields.wrong("resource", "the resource to change is missing", Some("resource = \"…\""));
+        fields.missing("resource");
     }
     let file = fields.template("file");
     let query = fields.template("query");
@@ -42,6 +42,10 @@ enum Script {
 }
 
 impl Sql {
+    fn resource(&self, cx: &Context<'_>) -> Result<String> {
+        Ok(cx.references(std::slice::from_ref(&self.resource))?.remove(0))
+    }
+
     fn script(&self, cx: &Context<'_>) -> Result<String> {
         match &self.script {
             Script::File(file) => {
@@ -70,13 +74,13 @@ impl Step for Sql {
 
     fn require(&self, cx: &Context<'_>) -> Result<Output> {
         self.script(cx)?;
-        cx.peers.resources(&self.resource)?;
+        cx.peers.resources(&self.resource(cx)?)?;
         Ok(Output::default())
     }
 
     fn run(&self, cx: &Context<'_>) -> Result<Output> {
         let script = self.script(cx)?;
-        let resources = cx.peers.resources(&self.resource)?;
+        let resources = cx.peers.resources(&self.resource(cx)?)?;
         let mut names = Vec::new();
         for (name, scope, resource) in resources {
             cx.go_on()?;

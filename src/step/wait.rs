@@ -11,14 +11,14 @@ use crate::plan::{Fields, List, Scope};
 use crate::tx::Output;
 
 /// Keys: `time`, or `checks` with `timeout` (how long to wait at most; 1 h).
-pub const KIND: Kind = Kind { name: "wait", read };
+pub(super) const KIND: Kind = Kind { name: "wait", read };
 
 const PAUSE: Duration = Duration::from_millis(200);
 
 fn read(fields: &mut Fields) -> Box<dyn Step> {
     let time = fields.duration("time");
     let checks = fields.references(List::Check, "checks");
-    let timeout = fields.duration("timeout");
+    let timeout = fields.time_limit("timeout");
     match (fields.has("time"), fields.has("checks")) {
         (true, true) => fields.wrong("checks", "`time` and `checks` exclude each other", None),
         (false, false) => fields.wrong("time", "what to wait for is missing", Some("time = \"30s\", or checks")),
@@ -50,10 +50,10 @@ impl Step for Wait {
             return Ok(Output::default());
         }
         let began = Instant::now();
-        for check in &self.checks {
+        for check in cx.references(&self.checks)? {
             loop {
                 cx.go_on()?;
-                let finding = cx.peers.ask(check, cx)?;
+                let finding = cx.peers.ask(&check, cx)?;
                 if finding.passed() {
                     break;
                 }

@@ -1,6 +1,5 @@
 //! The machine: the only place with raw writes, processes, signals, locks and the clock.
 
-pub mod account;
 pub mod clock;
 pub mod files;
 pub mod lock;

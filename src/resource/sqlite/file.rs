@@ -100,9 +100,15 @@ impl Attributes {
                 xattr::set(path, OsStr::from_bytes(name.as_bytes()), &from_hex(value)).or_say(say)?;
             }
         }
+        self.give_time(path)
+    }
+
+    /// Only the time.
+    pub(super) fn give_time(&self, path: &Path) -> Result<()> {
         let time = Timespec { tv_sec: self.mtime.0, tv_nsec: self.mtime.1 };
         let times = Timestamps { last_access: time, last_modification: time };
-        utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).or_say(say)
+        utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .or_say(|| format!("cannot set the times of `{}`", path.display()))
     }
 
     /// In which respects the live file differs.

@@ -91,8 +91,7 @@ impl Fingerprint {
             };
             print.tables.insert(name, Table { schema: definition, rows, content });
         }
-        drop((rows, schema));
-        drop(list);
+        drop(rows);
         at_once.finish()?;
         Ok(Ok(print))
     }

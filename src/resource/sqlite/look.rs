@@ -108,7 +108,7 @@ fn look(path: &Path, tmp: &Path) -> Result<Looked> {
 }
 
 /// Whether a log or a journal holds something.
-fn has_content(path: &Path) -> bool {
+pub(super) fn has_content(path: &Path) -> bool {
     let content = |suffix: &str| side(path, suffix).metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0);
     content("-wal") || content("-journal")
 }

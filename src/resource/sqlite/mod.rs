@@ -33,7 +33,7 @@ use crate::store::{Head, ObjectId};
 use crate::sys::{clock, mounts};
 
 /// Keys: `path`.
-pub const KIND: Kind = Kind { name: "sqlite", read };
+pub(super) const KIND: Kind = Kind { name: "sqlite", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Resource> {
     Box::new(Sqlite { path: fields.need_template("path") })
@@ -55,6 +55,9 @@ struct Facts {
     directory: Option<Access>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fingerprint: Option<Fingerprint>,
+    /// The BLAKE3 of the live file, where what is stored is that very file, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exact: Option<String>,
 }
 
 /// What `integrity_check` says.
@@ -106,20 +109,29 @@ impl Resource for Sqlite {
             })
         };
         if !usable(&path)? {
-            let facts = Facts { absent: true, file: None, directory: None, fingerprint: None };
+            let facts = Facts { absent: true, file: None, directory: None, fingerprint: None, exact: None };
             return cx.store.capture_facts(head(facts)?);
         }
         let attributes = Attributes::of(&path)?;
         let directory = Access::of(path.parent().unwrap_or(Path::new("/")))?;
-        let copy = with_database(&path, &cx.tmp, |looked| {
+        let (copy, exactly) = with_database(&path, &cx.tmp, |looked| {
             let copy = Scratch::new(&cx.tmp);
-            take(looked, &path, copy.path(), cx)?;
-            Ok(copy)
+            let exactly = take(looked, &path, copy.path(), cx)?;
+            Ok((copy, exactly))
         })?;
         let (fingerprint, warnings) = examined(copy.path(), &path, cx)?;
         let items = fingerprint.tables.len() as u64;
-        let facts =
-            Facts { absent: false, file: Some(attributes), directory: Some(directory), fingerprint: Some(fingerprint) };
+        let exact = match exactly {
+            Exactly::Yes => Some(hash(copy.path())?),
+            Exactly::No => None,
+        };
+        let facts = Facts {
+            absent: false,
+            file: Some(attributes),
+            directory: Some(directory),
+            fingerprint: Some(fingerprint),
+            exact,
+        };
         let mut source = File::open(copy.path()).or_say(|| format!("cannot read the copy of `{}`", path.display()))?;
         let mut captured = cx.store.capture_stream(head(facts)?, &mut source)?;
         captured.items = items;
@@ -151,28 +163,33 @@ impl Resource for Sqlite {
         let path = self.place(cx)?;
         let facts = facts(cx, manifest)?;
         let changes = differences(&path, &facts, cx)?;
+        let needed = match content_differs(&changes, &path) {
+            true => Needed::Replace,
+            false if changes.is_empty() => exactness(&path, &facts)?,
+            false => Needed::Attributes,
+        };
         let beside = Beside::new(&path, &cx.tx, &cx.subject);
-        if changes.is_empty() {
-            return Ok(changes);
-        }
-        if found(&path)? == Found::File
-            && let Some(pid) = holder(&path)?
-        {
-            return Err(Error::new(format!("`{}` is in use by process {pid}{}", path.display(), command_of(pid)))
-                .hint("stop it; then `txupgrade rollback` again"));
-        }
-        match &facts {
-            Facts { file: Some(attributes), directory, fingerprint: Some(fingerprint), .. } => {
-                if !content_differs(&changes, &path) {
-                    attributes.give(&path)?;
-                } else {
-                    let new = bring(cx, manifest, &path, &beside, directory.as_ref(), fingerprint)?;
-                    attributes.give(&new)?;
-                    File::open(&new).and_then(|file| file.sync_all()).or_say(|| format!("cannot sync `{}`", new.display()))?;
-                    beside.put_in_place(&new, &path)?;
-                }
+        // The directory may belong to another resource, which was restored before this one.
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let time = Attributes::of(parent).ok();
+        match (needed, &facts) {
+            (Needed::Nothing, _) => return Ok(changes),
+            (Needed::Attributes, Facts { file: Some(attributes), .. }) => attributes.give(&path)?,
+            (_, Facts { file: Some(attributes), directory, fingerprint: Some(fingerprint), .. }) => {
+                free_of_others(&path)?;
+                let new = bring(cx, manifest, &path, &beside, directory.as_ref(), fingerprint)?;
+                attributes.give(&new)?;
+                let synced = File::open(&new).and_then(|file| file.sync_all());
+                synced.or_say(|| format!("cannot sync `{}`", new.display()))?;
+                beside.put_in_place(&new, &path)?;
             }
-            _ => beside.move_aside(&path)?,
+            _ => {
+                free_of_others(&path)?;
+                beside.move_aside(&path)?;
+            }
+        }
+        if let Some(time) = time {
+            time.give_time(parent)?;
         }
         let left = differences(&path, &facts, cx)?;
         match left.items.first() {
@@ -247,19 +264,70 @@ fn usable(path: &Path) -> Result<bool> {
     }
 }
 
+/// What a restore has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    Nothing,
+    /// Owner, mode, time and the like.
+    Attributes,
+    Replace,
+}
+
+/// A database that says the same may still be another file: vacuumed, or touched. Where nobody has it open and the
+/// very file was stored, that very file is put back.
+fn exactness(path: &Path, facts: &Facts) -> Result<Needed> {
+    let (Some(attributes), Some(exact)) = (&facts.file, &facts.exact) else { return Ok(Needed::Nothing) };
+    if Attributes::of(path)? == *attributes || holder(path)?.is_some() || look::has_content(path) {
+        return Ok(Needed::Nothing);
+    }
+    Ok(if hash(path)? == *exact { Needed::Attributes } else { Needed::Replace })
+}
+
+/// Whoever has it open would go on writing to what is displaced.
+fn free_of_others(path: &Path) -> Result<()> {
+    if found(path)? == Found::File
+        && let Some(pid) = holder(path)?
+    {
+        return Err(Error::new(format!("`{}` is in use by process {pid}{}", path.display(), command_of(pid)))
+            .hint("stop it; then `txupgrade rollback` again"));
+    }
+    Ok(())
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let file = crate::sys::files::open_nofollow(path)?;
+    hasher.update_reader(file).or_say(|| format!("cannot read `{}`", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Whether a copy is the live file byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exactly {
+    Yes,
+    No,
+}
+
 /// Writes one complete database file to `copy`.
-fn take(looked: &Looked, path: &Path, copy: &Path, cx: &Context<'_>) -> Result<()> {
+fn take(looked: &Looked, path: &Path, copy: &Path, cx: &Context<'_>) -> Result<Exactly> {
     let say = |error: rusqlite::Error| in_words(error, path);
     let touch = "SELECT count(*) FROM sqlite_schema";
     match (&looked.way, looked.log) {
-        (Way::Shared, Log::Ahead) => back_up(&looked.connection, copy, path, cx),
+        (Way::Shared, Log::Ahead) => {
+            back_up(&looked.connection, copy, path, cx)?;
+            Ok(Exactly::No)
+        }
         (Way::Shared, Log::Rollback) => {
             // The shared lock keeps writers from the file until its end; the copy, unlike a backup, is exact.
             looked.connection.execute_batch("BEGIN").map_err(say)?;
             looked.connection.query_row(touch, [], |_| Ok(())).map_err(say)?;
-            copy_file(path, copy, Missing::Fails)
+            copy_file(path, copy, Missing::Fails)?;
+            Ok(Exactly::Yes)
         }
-        (Way::Immutable, _) => copy_file(path, copy, Missing::Fails),
+        (Way::Immutable, _) => {
+            copy_file(path, copy, Missing::Fails)?;
+            Ok(Exactly::Yes)
+        }
         (Way::Copied(whole), _) => {
             looked.connection.query_row(touch, [], |_| Ok(())).map_err(say)?;
             if looked.log == Log::Ahead {
@@ -269,7 +337,8 @@ fn take(looked: &Looked, path: &Path, copy: &Path, cx: &Context<'_>) -> Result<(
                     return Err(Error::new(format!("cannot read the log of `{}`", path.display())));
                 }
             }
-            copy_file(whole.path(), copy, Missing::Fails)
+            copy_file(whole.path(), copy, Missing::Fails)?;
+            Ok(Exactly::No)
         }
     }
 }

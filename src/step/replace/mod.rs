@@ -26,11 +26,12 @@ use super::{Kind, Step};
 use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Scope, Template};
-use crate::sys::{account, files, mounts};
+use crate::sys::process::{Account, group_id};
+use crate::sys::{files, mounts};
 use crate::tx::Output;
 
 /// Keys: `path`, `with`, `blake3` or `sha256`, `strip`, `owner` (`user` or `user:group`).
-pub const KIND: Kind = Kind { name: "replace", read };
+pub(super) const KIND: Kind = Kind { name: "replace", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Step> {
     let path = fields.need_template("path");
@@ -187,10 +188,10 @@ impl Replace {
         };
         let owner = owner.expand(&cx.scope)?;
         let (user, group) = owner.split_once(':').unwrap_or((owner.as_str(), ""));
-        let user = account::user_id(user)?;
+        let user = Account::find(user)?.uid;
         let group = match group {
             "" => old.map_or_else(|| rustix::process::getegid().as_raw(), MetadataExt::gid),
-            group => account::group_id(group)?,
+            group => group_id(group)?,
         };
         Ok(Owner { ids: Some((user, group)), mode })
     }
