@@ -114,7 +114,7 @@ impl Fields {
     }
 
     /// A duration that is not nothing.
-    pub(super) fn time_limit(&mut self, key: &str) -> Option<Duration> {
+    pub fn time_limit(&mut self, key: &str) -> Option<Duration> {
         let limit = self.duration(key)?;
         if limit.is_zero() {
             self.wrong(key, format!("`{key}` cannot be nothing"), Some(measure::DURATION_HINT));
@@ -184,6 +184,11 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Whether a table stands under `key`; records nothing.
+    pub fn is_table(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|item| matches!(item.node.data, Data::Table(_)))
     }
 
     /// Whether the key stands there (records it as known).

@@ -2,6 +2,12 @@
 
 use std::path::PathBuf;
 
+mod check;
+mod command;
+mod replace;
+mod sql;
+mod wait;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope};
@@ -16,7 +22,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[check::KIND, command::KIND, replace::KIND, sql::KIND, wait::KIND];
 
 /// Something that changes the system.
 pub trait Step: Send + Sync {
