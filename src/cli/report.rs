@@ -339,7 +339,7 @@ impl Lines {
 }
 
 /// The subjects of tasks; where an action is not a restore it is named, too.
-fn subjects(tasks: &[TaskId]) -> String {
+pub(crate) fn subjects(tasks: &[TaskId]) -> String {
     let names: Vec<String> = tasks
         .iter()
         .map(|task| match task.action {

@@ -1,5 +1,23 @@
 //! One file per verb; returns data, prints nothing.
 
+mod acting;
+mod ad_hoc;
+mod history;
+mod log;
+pub mod look;
+mod schema;
+mod show;
+pub mod standing;
+mod status;
+
+pub use acting::*;
+pub use ad_hoc::write_ad_hoc;
+pub use history::{History, Past, Verify, history};
+pub use log::{Listener, LogFile, Logs, follow, log};
+pub use schema::{SCHEMAS, schema};
+pub use show::{Happening, Moment, Shown, show};
+pub use status::{Open, status};
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
