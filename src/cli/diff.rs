@@ -28,7 +28,7 @@ pub(super) struct Diff {
 
 impl Diff {
     pub(super) fn perform(self, cx: &Cx) -> Result<Answer> {
-        let patch = if self.patch { Patch::Text } else { Patch::No };
+        let patch = if self.patch { Patch::Shown } else { Patch::NotShown };
         let diffs = ops::diff(&cx.looking(), self.tx.as_ref(), patch)?;
         Ok(answer(&diffs, cx.ui.out))
     }

@@ -29,7 +29,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn perform(self, cx: &Cx) -> Result<Answer> {
-        let forecast = ops::plan(&cx.looking(), &self.plan, self.set.values())?;
+        let forecast = ops::plan(&cx.looking(), &self.plan, &self.set.values())?;
         Ok(answer(&forecast, cx.ui.out, cx.ui.err))
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct Rollback {
 impl Rollback {
     pub(super) fn perform(self, cx: &Cx) -> Result<Answer> {
         let named = self.tx.as_ref();
-        let through = if self.through { Through::Later } else { Through::Named };
+        let through = if self.through { Through::Later } else { Through::OnlyThis };
         if self.dry_run {
             let preview = ops::rollback_preview(&cx.looking(), named, through)?;
             return Ok(dry_run(&preview, cx.ui.out, cx.ui.err));
@@ -57,8 +57,8 @@ impl Rollback {
         if !turns_back && !self.yes && !self.agreed(cx, through)? {
             return Err(Error::new("nothing was changed: you did not say yes"));
         }
-        let partial = if self.partial { Extent::Partial } else { Extent::Whole };
-        let standing = ops::rollback(&cx.acting(), named, RollbackOptions { partial, through })?;
+        let extent = if self.partial { Extent::Partial } else { Extent::Whole };
+        let standing = ops::rollback(&cx.acting(), named, RollbackOptions { extent, through })?;
         let asked = if turns_back { Asked::TurnBack } else { Asked::Commit };
         Ok(cx.stands(asked, &standing, None))
     }
@@ -66,7 +66,7 @@ impl Rollback {
     /// Asks whether a committed transaction is to be undone, after showing what that changes.
     fn agreed(&self, cx: &Cx, through: Through) -> Result<bool> {
         let preview = ops::rollback_preview(&cx.looking(), self.tx.as_ref(), through)?;
-        if !preview.later.is_empty() && through == Through::Named {
+        if !preview.later.is_empty() && through == Through::OnlyThis {
             // It will be refused, with better reasons than a question could give.
             return Ok(true);
         }

@@ -8,7 +8,7 @@ use super::exit::Asked;
 use super::run::Set;
 use super::{Answer, Cx, exit};
 use crate::error::Result;
-use crate::ops::{self, ProveSnapshot};
+use crate::ops::{self, Proof};
 
 /// Capture a plan's resources only, as a transaction of its own
 ///
@@ -34,8 +34,8 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn perform(self, cx: &Cx) -> Result<Answer> {
-        let prove = if self.prove { ProveSnapshot::Yes } else { ProveSnapshot::No };
-        let standing = ops::snapshot(&cx.acting(), &self.plan, self.set.values(), prove)?;
+        let prove = if self.prove { Proof::Asked } else { Proof::NotAsked };
+        let standing = ops::snapshot(&cx.acting(), &self.plan, &self.set.values(), prove)?;
         Ok(cx.stands(Asked::Commit, &standing, None))
     }
 }

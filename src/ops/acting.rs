@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Site, Standing};
 use crate::error::Result;
-use crate::name::{Name, TxId};
+use crate::name::TxId;
 use crate::resource::Changes;
 use crate::tx::{Extent, Goal};
 
@@ -36,12 +36,12 @@ pub enum StepsDone {
 }
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Through {
-    Named,
+    OnlyThis,
     Later,
 }
 #[derive(Debug, Clone)]
 pub struct RollbackOptions {
-    pub partial: Extent,
+    pub extent: Extent,
     pub through: Through,
 }
 #[derive(Debug, Clone)]
@@ -63,9 +63,9 @@ pub enum Services {
     LeaveDown,
 }
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProveSnapshot {
-    Yes,
-    No,
+pub enum Proof {
+    Asked,
+    NotAsked,
 }
 #[derive(Debug, Clone)]
 pub struct ForecastTask {
@@ -97,13 +97,8 @@ pub struct ResourceDiff {
 }
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patch {
-    No,
-    Text,
-}
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    No,
-    Yes,
+    NotShown,
+    Shown,
 }
 
 pub fn run(_: &Site, _: BeginRequest) -> Result<Standing> {
@@ -130,18 +125,12 @@ pub fn recover(_: &Site, _: AtBoot) -> Result<Vec<Standing>> {
 pub fn release(_: &Site, _: &TxId, _: Services) -> Result<(Standing, Vec<PathBuf>)> {
     todo!()
 }
-pub fn snapshot(_: &Site, _: &Path, _: BTreeMap<String, String>, _: ProveSnapshot) -> Result<Standing> {
+pub fn snapshot(_: &Site, _: &Path, _: &BTreeMap<String, String>, _: Proof) -> Result<Standing> {
     todo!()
 }
-pub fn plan(_: &Site, _: &Path, _: BTreeMap<String, String>) -> Result<Forecast> {
+pub fn plan(_: &Site, _: &Path, _: &BTreeMap<String, String>) -> Result<Forecast> {
     todo!()
 }
 pub fn diff(_: &Site, _: Option<&TxId>, _: Patch) -> Result<Vec<ResourceDiff>> {
-    todo!()
-}
-pub fn demo(_: &Site, _: Option<&Path>, _: Keep) -> Result<()> {
-    todo!()
-}
-pub fn ad_hoc(_: &Name, _: &[String]) -> Result<String> {
     todo!()
 }

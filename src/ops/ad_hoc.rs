@@ -10,7 +10,7 @@ use crate::sys::files;
 /// Makes the plan and writes it to `save`, which must not be there yet, or into the state directory, where it takes
 /// the place of the last one of that name (a transaction keeps its own copy). Returns where it is.
 pub fn write_ad_hoc(site: &Site, name: &Name, words: &[String], save: Option<&Path>) -> Result<PathBuf> {
-    let text = super::ad_hoc(name, words)?;
+    let text = crate::plan::ad_hoc(name, words)?;
     let path = match save {
         Some(path) => {
             let path = std::path::absolute(path).or_say(|| format!("cannot write `{}`", path.display()))?;

@@ -2,6 +2,7 @@
 
 mod acting;
 mod ad_hoc;
+pub mod demo;
 mod history;
 mod log;
 pub mod look;
