@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
+use jiff::Timestamp;
 
 use crate::tx::{Action, TaskId};
 
@@ -64,11 +64,6 @@ pub(crate) fn time_of_day(rfc3339: &str, zone: &TimeZone) -> String {
 pub(crate) fn between(earlier: &str, later: Timestamp) -> Duration {
     let Ok(earlier) = earlier.parse::<Timestamp>() else { return Duration::ZERO };
     Duration::try_from(later.duration_since(earlier)).unwrap_or(Duration::ZERO)
-}
-
-/// When a time that `seconds` from `now` away is.
-pub(crate) fn later(now: Timestamp, seconds: i64) -> String {
-    now.checked_add(seconds.seconds()).map_or_else(|_| now.to_string(), |at| at.to_string())
 }
 
 /// A task as a noun: step `migrate`, check `page`, capture of `code`.

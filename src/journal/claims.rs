@@ -24,7 +24,18 @@ pub(super) fn refuse_overlap(plan: &Name, begun: &Begun, open: &[(TxId, Begun)])
     Ok(())
 }
 
+/// Whether two claims are of the same thing: equal or nested paths, otherwise equal.
+pub fn claims_overlap(ours: &str, theirs: &str) -> bool {
+    match (ours.strip_prefix("path "), theirs.strip_prefix("path ")) {
+        (Some(ours), Some(theirs)) => Path::new(ours).starts_with(theirs) || Path::new(theirs).starts_with(ours),
+        _ => ours == theirs,
+    }
+}
+
 fn clash(ours: &str, theirs: &str, tx: &TxId) -> Option<String> {
+    if !claims_overlap(ours, theirs) {
+        return None;
+    }
     let said = |claim: &str| match claim.split_once(' ') {
         Some(("path", value)) => format!("`{value}`"),
         Some((kind, value)) => format!("{kind} `{value}`"),
@@ -39,7 +50,7 @@ fn clash(ours: &str, theirs: &str, tx: &TxId) -> Option<String> {
         if inner.starts_with(outer) {
             return Some(format!("{} lies in {} of `{tx}`", said(ours), said(theirs)));
         }
-        return outer.starts_with(inner).then(|| format!("{} of `{tx}` lies in {}", said(theirs), said(ours)));
+        return Some(format!("{} of `{tx}` lies in {}", said(theirs), said(ours)));
     }
-    (ours == theirs).then(|| format!("both have the {}", said(theirs)))
+    Some(format!("both have the {}", said(theirs)))
 }

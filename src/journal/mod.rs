@@ -16,6 +16,7 @@ mod sqlite;
 mod tests;
 
 pub use chain::Hash;
+pub use claims::claims_overlap;
 pub use memory::MemoryJournal;
 pub use sqlite::SqliteJournal;
 
