@@ -1,85 +1,71 @@
-//! Where a transaction stands, read from its folded state and its events and nothing else.
+//! Where a transaction stands, told from its events and nothing else.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
+use super::office::Told;
 use super::{Place, Standing};
 use crate::error::Error;
-use crate::journal::Recorded;
-use crate::tx::{Action, Event, Goal, Heading, Outcome, Progress, Runner, State, TaskId};
-
-/// Whether the process that carries a transaction out is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
-    /// It is.
-    AtWork,
-    /// It is gone.
-    Gone,
-}
+use crate::tx::{Action, Event, Goal, Heading, Progress, Reason, State, TaskId};
 
 impl Standing {
-    /// How the transaction of `events` stands, of which `state` is the fold; for one that has not ended, at `now`.
-    pub fn of(events: &[Recorded], state: &State, carrier: Carrier, now: Timestamp) -> Standing {
-        let (first, last) = (&events[0], &events[events.len() - 1]);
-        let until = if state.ended().is_some() { moment(&last.at) } else { now };
-        let mut failures = failures(state);
-        let failure = (!failures.is_empty()).then(|| failures.remove(0));
+    /// The standing of a transaction at which nobody is at work.
+    pub(super) fn of(told: &Told) -> Standing {
+        let state = &told.state;
+        let mut failures: Vec<(TaskId, Error)> = state.failures().cloned().collect();
+        let reason = match state.heading() {
+            Heading::Backward(reason) => Some(reason.clone()),
+            Heading::Forward => None,
+        };
+        let first = first_failure(state, reason.as_ref(), &failures);
+        let failure = first.map(|index| failures.remove(index));
+        let version = |action| {
+            let task = TaskId::new(action, "the version");
+            state.output(&task).and_then(|output| output.version.clone())
+        };
         Standing {
-            tx: first.tx.clone(),
-            place: place(state, carrier),
-            reason: match state.heading() {
-                Heading::Forward => None,
-                Heading::Backward(reason) => Some(reason.clone()),
-            },
+            tx: told.tx.clone(),
+            place: place(state),
+            reason,
             failure,
             others: failures,
-            warnings: state.outputs().flat_map(|(_, output)| output.warnings.iter().cloned()).collect(),
-            from: version(state, Action::Require),
-            to: match state.ended() {
-                Some(Outcome::Aborted | Outcome::RolledBack) => None,
-                _ => version(state, Action::Verify),
-            },
-            took: elapsed(moment(&first.at), until),
-            downtime: downtime(events, until),
+            warnings: state.outputs().flat_map(|(_, output)| output.warnings.clone()).collect(),
+            from: version(Action::Require),
+            to: version(Action::Verify).or_else(|| version(Action::Recheck)),
+            took: took(told),
+            downtime: downtime(told),
         }
     }
 }
 
-/// The process that last took the transaction up.
-pub fn runner(events: &[Recorded]) -> Option<&Runner> {
-    events.iter().rev().find_map(|recorded| match &recorded.event {
-        Event::Begun(begun) => Some(&begun.runner),
-        Event::Aimed { runner, .. } | Event::Started { runner, .. } | Event::Interrupted { runner, .. } => Some(runner),
-        _ => None,
-    })
+/// The failure that turned it back or holds it; else the first there was.
+fn first_failure(state: &State, reason: Option<&Reason>, failures: &[(TaskId, Error)]) -> Option<usize> {
+    let decisive = match reason {
+        Some(Reason::Failed { task }) => Some(task),
+        _ => state.on_hold(),
+    };
+    match decisive {
+        Some(task) => failures.iter().rposition(|(failed, _)| failed == task),
+        None if failures.is_empty() => None,
+        None => Some(0),
+    }
 }
 
-fn place(state: &State, carrier: Carrier) -> Place {
+fn place(state: &State) -> Place {
     if let Some(outcome) = state.ended() {
-        let unsound = match outcome {
-            Outcome::RolledBack => {
-                let rechecks = state.backward().filter(|(task, _)| task.id.action == Action::Recheck);
-                rechecks.filter(|(_, progress)| *progress == Progress::Failed).map(|(task, _)| task.id.clone()).collect()
-            }
-            _ => Vec::new(),
+        let failed = |action: Action| {
+            let tasks = state.backward().filter(move |(task, progress)| {
+                task.id.action == action && *progress == Progress::Failed
+            });
+            tasks.map(|(task, _)| task.id.clone())
         };
-        return Place::Ended { outcome, unsound };
-    }
-    if !state.is_settled() || state.in_flight().is_some() {
-        return match carrier {
-            Carrier::AtWork => Place::Running,
-            Carrier::Gone => Place::Abandoned,
-        };
+        return Place::Ended { outcome, unsound: failed(Action::Recheck).collect() };
     }
     if let Some(task) = state.stuck() {
-        let of = |wanted: fn(Progress) -> bool| -> Vec<TaskId> {
-            let restores = state.backward().filter(|(task, _)| task.id.action == Action::Restore);
-            let failed_undos = state.backward().filter(|(task, progress)| {
-                task.id.action == Action::Undo && *progress == Progress::Failed
+        let of = |wanted: fn(Progress) -> bool| {
+            let restores = state.backward().filter(move |(task, progress)| {
+                matches!(task.id.action, Action::Undo | Action::Restore | Action::Resume) && wanted(*progress)
             });
-            let tasks = restores.chain(failed_undos);
-            tasks.filter(|(_, progress)| wanted(*progress)).map(|(task, _)| task.id.clone()).collect()
+            restores.map(|(task, _)| task.id.clone()).collect()
         };
         return Place::Stuck {
             task: task.clone(),
@@ -93,61 +79,34 @@ fn place(state: &State, carrier: Carrier) -> Place {
     if let Some(Event::Awaiting { until, .. }) = state.awaiting() {
         return Place::Unconfirmed { until: until.clone() };
     }
+    if !state.is_settled() {
+        return Place::Abandoned;
+    }
     match state.goal() {
         Goal::Captured => Place::Captured,
         Goal::Applied | Goal::Committed => Place::Applied,
     }
 }
 
-/// The failures that still count: all of them once it has turned back; before that, those that were not mended since.
-fn failures(state: &State) -> Vec<(TaskId, Error)> {
-    let mended = |task: &TaskId| {
-        *state.heading() == Heading::Forward
-            && state.forward().any(|(candidate, progress)| candidate.id == *task && progress != Progress::Failed)
+fn seconds_between(earlier: &str, later: &str) -> Option<Duration> {
+    let earlier: jiff::Timestamp = earlier.parse().ok()?;
+    let later: jiff::Timestamp = later.parse().ok()?;
+    later.duration_since(earlier).try_into().ok()
+}
+
+fn took(told: &Told) -> Duration {
+    let ends = told.recorded.first().zip(told.recorded.last());
+    ends.and_then(|(first, last)| seconds_between(&first.at, &last.at)).unwrap_or_default()
+}
+
+/// From the first quiesce that began until the last resume that succeeded, as far as it has come.
+fn downtime(told: &Told) -> Option<Duration> {
+    let of = |action: Action, event: &Event| match event {
+        Event::Started { task, .. } => action == Action::Quiesce && task.action == action,
+        Event::Succeeded { task, .. } => action == Action::Resume && task.action == action,
+        _ => false,
     };
-    state.failures().filter(|(task, _)| !mended(task)).cloned().collect()
-}
-
-fn version(state: &State, action: Action) -> Option<String> {
-    let mut found = state.outputs().filter(|(task, _)| task.action == action).filter_map(|(_, output)| output.version.clone());
-    found.next()
-}
-
-/// How long anything that was quiesced was down; `None` if nothing was quiesced.
-fn downtime(events: &[Recorded], until: Timestamp) -> Option<Duration> {
-    let mut down: Vec<&str> = Vec::new();
-    let mut since = None;
-    let mut total = None;
-    for Recorded { at, event, .. } in events {
-        match event {
-            Event::Started { task, .. } if task.action == Action::Quiesce => {
-                if !down.contains(&task.subject.as_str()) {
-                    down.push(&task.subject);
-                }
-                since.get_or_insert_with(|| moment(at));
-            }
-            Event::Succeeded { task, .. } if task.action == Action::Resume => {
-                down.retain(|subject| *subject != task.subject);
-                if let (true, Some(began)) = (down.is_empty(), since) {
-                    *total.get_or_insert(Duration::ZERO) += elapsed(began, moment(at));
-                    since = None;
-                }
-            }
-            _ => {}
-        }
-    }
-    if let Some(began) = since {
-        *total.get_or_insert(Duration::ZERO) += elapsed(began, until);
-    }
-    total
-}
-
-/// A journaled moment. The journal checks its rows and writes their times itself.
-pub(super) fn moment(at: &str) -> Timestamp {
-    at.parse().unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// The time between two moments; zero when the clock was set back meanwhile.
-pub(super) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
+    let first = told.recorded.iter().find(|recorded| of(Action::Quiesce, &recorded.event))?;
+    let last = told.recorded.iter().rev().find(|recorded| of(Action::Resume, &recorded.event))?;
+    seconds_between(&first.at, &last.at)
 }

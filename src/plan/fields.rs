@@ -226,7 +226,7 @@ impl Fields {
     }
 
     /// Reports every key that nobody asked for.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         for item in &self.table.items {
             if self.asked.contains(&item.key) {
                 continue;

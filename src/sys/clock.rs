@@ -27,6 +27,18 @@ pub fn boot_id() -> String {
         .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
 }
 
+/// The wall-clock time that is `span` from now, RFC 3339.
+pub fn after(span: std::time::Duration) -> String {
+    let span = jiff::SignedDuration::try_from(span).unwrap_or(jiff::SignedDuration::MAX);
+    format!("{:.9}", jiff::Timestamp::now().saturating_add(span).unwrap_or(jiff::Timestamp::MAX))
+}
+
+/// How long it is until the wall-clock time `when` (RFC 3339); `None` when it is over, or is no time.
+pub fn until(when: &str) -> Option<std::time::Duration> {
+    let when: jiff::Timestamp = when.parse().ok()?;
+    when.duration_since(jiff::Timestamp::now()).try_into().ok().filter(|left: &std::time::Duration| !left.is_zero())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

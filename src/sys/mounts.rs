@@ -25,15 +25,24 @@ pub fn is_mount_point(path: &Path) -> Result<bool> {
 /// Bytes that a user like us may still write on the filesystem that holds `path` (or its nearest existing parent).
 /// What is reserved for root is not counted, as in `df`.
 pub fn free(path: &Path) -> Result<u64> {
+    let room = nearest(path, |path| rustix::fs::statvfs(path))?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// The device that holds `path` (or its nearest existing parent).
+pub fn device(path: &Path) -> Result<u64> {
+    Ok(nearest(path, |path| rustix::fs::stat(path))?.st_dev)
+}
+
+/// What `ask` says of `path`, or of its nearest parent that exists.
+fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> Result<T> {
     let absolute = std::path::absolute(path).or_say(|| format!("cannot tell where `{}` is", path.display()))?;
     let mut nearest = absolute.as_path();
     loop {
-        match rustix::fs::statvfs(nearest) {
-            Ok(room) => return Ok(room.f_bavail.saturating_mul(room.f_frsize)),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) if nearest.parent().is_some() => {
-                nearest = nearest.parent().unwrap_or(Path::new("/"));
-            }
-            Err(cause) => {
+        match (ask(nearest), nearest.parent()) {
+            (Ok(answer), _) => return Ok(answer),
+            (Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR), Some(parent)) => nearest = parent,
+            (Err(cause), _) => {
                 return Err(cause).or_say(|| format!("cannot tell how much room there is at `{}`", path.display()));
             }
         }
