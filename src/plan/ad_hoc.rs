@@ -38,7 +38,7 @@ const KINDS: &[Kind] = &[
 /// All mistakes are told at once. Kinds that this build does not have are refused by who reads the plan.
 pub fn ad_hoc(name: &Name, things: &[String]) -> Result<String> {
     let mut wrong: Vec<(String, Option<String>)> = Vec::new();
-    let mut taken: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    let mut taken: BTreeMap<(&str, String), &str> = BTreeMap::new();
     let mut lists: BTreeMap<&str, String> = BTreeMap::new();
     for thing in things {
         let words = KINDS.iter().map(|k| k.word);
@@ -59,7 +59,7 @@ pub fn ad_hoc(name: &Name, things: &[String]) -> Result<String> {
             wrong.push((format!("`{thing}` has no value"), Some(format!("as in `{}`", kind.example))));
             continue;
         }
-        let called = unique(&mut taken, kind.list, &derived(kind.word, values[0]));
+        let called = unique(&mut taken, kind, &derived(kind.word, values[0]));
         let quoted: Vec<String> = values.iter().map(|v| quoted(v)).collect();
         let value = match kind.shape {
             Shape::One => quoted.concat(),
@@ -110,22 +110,26 @@ fn derived(word: &str, value: &str) -> String {
             name.push('-');
         }
     }
-    // Room is left for a number behind it.
-    name.truncate(56);
+    // Room is left for what makes it unique.
+    name.truncate(48);
     match name.trim_matches('-') {
         "" => word.to_owned(),
         name => name.to_owned(),
     }
 }
 
-/// `name`, with a number behind it from the second time on.
-fn unique<'a>(taken: &mut BTreeMap<(&'a str, String), usize>, list: &'a str, name: &str) -> String {
+/// `name`; from the second time on with the kind behind it, when another kind has it, or with a number.
+fn unique<'a>(taken: &mut BTreeMap<(&'a str, String), &'a str>, kind: &'a Kind, name: &str) -> String {
     let mut candidate = name.to_owned();
-    let mut number = 1;
-    while taken.contains_key(&(list, candidate.clone())) {
-        number += 1;
-        candidate = format!("{name}-{number}");
+    if taken.get(&(kind.list, candidate.clone())).is_some_and(|other| *other != kind.word) {
+        candidate = format!("{name}-{}", kind.word);
     }
-    taken.insert((list, candidate.clone()), number);
+    let base = candidate.clone();
+    let mut number = 1;
+    while taken.contains_key(&(kind.list, candidate.clone())) {
+        number += 1;
+        candidate = format!("{base}-{number}");
+    }
+    taken.insert((kind.list, candidate.clone()), kind.word);
     candidate
 }

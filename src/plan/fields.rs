@@ -319,13 +319,13 @@ impl Fields {
 
     pub(super) fn as_template(&self, key: &str, node: &Node, secrets: Secrets) -> Option<Template> {
         let text = self.as_text(key, node)?;
-        match Template::parse(&text) {
+        match Template::parse_or_show(&text) {
             Ok(template) => {
                 self.language.check(template.variables(), &node.span, self.moment, secrets);
                 Some(template)
             }
-            Err(statement) => {
-                let span = self.language.inside(&node.span, "${");
+            Err((statement, part)) => {
+                let span = self.language.inside(&node.span, part);
                 self.report().mistake(&span, statement, Some("a literal `${` is written `$${`".into()));
                 None
             }

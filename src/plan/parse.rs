@@ -29,7 +29,8 @@ impl Plan {
         let report = Report::default();
         let (root, errors) = tree::parse(text);
         for (span, message) in errors.iter().take(SYNTAX_ERRORS) {
-            report.mistake(span, format!("this is not TOML: {message}"), None);
+            let (statement, hint) = tree::explain(text, span, message);
+            report.mistake(span, statement, hint);
         }
         if !report.is_empty() {
             return Err(report.into_error(&shown, text));
@@ -300,10 +301,11 @@ fn read_step_at(fields: &mut Fields) -> StepAt {
 
 fn read_expect(fields: &mut Fields) -> Option<Expect> {
     let mut inner = fields.table("expect")?;
+    const KEYS: &[&str] = &["matches", "matches_not", "is", "pattern", "scheme", "checks"];
     let expect = Expect { reading: Reading::read(&mut inner), checks: inner.references(List::Check, "checks") };
-    if expect.reading.asks_nothing()
-        && ["matches", "matches_not", "is", "checks"].iter().all(|k| inner.peek(k).is_none())
-    {
+    // A key that is written wrong was meant to ask something, and is told by itself.
+    let unknown = inner.items().iter().any(|item| !KEYS.contains(&item.key.as_str()));
+    if !unknown && ["matches", "matches_not", "is", "checks"].iter().all(|key| inner.peek(key).is_none()) {
         fields.wrong("expect", "`expect` asks nothing", Some("it has `matches`, `matches_not`, `is` or `checks`"));
     }
     inner.finish();
@@ -344,7 +346,7 @@ fn read_policy(mut fields: Fields) -> Policy {
             .map(|w| if w == "read" { Prove::Read } else { Prove::Restore }),
         diagnose: fields.commands("diagnose"),
         snapshot_after: fields.flag("snapshot_after", false),
-        keep: fields.integer("keep", 1..=i64::from(u32::MAX)).and_then(|n| u32::try_from(n).ok()),
+        keep: fields.integer("keep", 1..=i64::MAX).map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
     };
     fields.finish();
     policy
