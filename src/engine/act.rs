@@ -139,11 +139,15 @@ impl World<'_> {
             && !from.holds(&found)?
         {
             let there = spec.and_then(|spec| spec.to.as_ref()).is_some_and(|to| to.holds(&found).unwrap_or(false));
-            let error = Error::new(format!("version {found} is installed, and this plan upgrades from `{}`", from.text()));
+            let error =
+                Error::new(format!("version {found} is installed, and this plan upgrades from `{}`", from.text()));
             return Err(if there {
                 error.hint(format!("version {found} is what this plan upgrades to: there is nothing to do"))
             } else {
-                error.hint(format!("`{}` is a required stop: upgrade to a version in it first, with a plan that leads there", from.text()))
+                error.hint(format!(
+                    "`{}` is a required stop: upgrade to a version in it first, with a plan that leads there",
+                    from.text()
+                ))
             });
         }
         Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
@@ -194,7 +198,9 @@ impl World<'_> {
         if let Some(why) = expect.reading.judge(&cx.said.borrow(), &cx.scope)? {
             let said = cx.said.borrow();
             let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
-            return Err(Error::new(format!("its output {why}")).because(format!("its last line was: {}", cx.log.masked(last))));
+            return Err(
+                Error::new(format!("its output {why}")).because(format!("its last line was: {}", cx.log.masked(last)))
+            );
         }
         for reference in &expect.checks {
             let finding = crate::context::Peers::ask(self, reference, cx)?;
@@ -206,7 +212,8 @@ impl World<'_> {
     }
 
     fn capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, base: Option<ObjectId>) -> Result<Output> {
-        let captured: Captured = resource.kind.capture(&self.cx(job, &resource.name, resource.line.as_deref()), base)?;
+        let captured: Captured =
+            resource.kind.capture(&self.cx(job, &resource.name, resource.line.as_deref()), base)?;
         Ok(Output {
             manifest: Some(captured.manifest.to_string()),
             bytes: Some(captured.bytes),

@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::world::Ground;
 use crate::check::{self, Check};
+use crate::context::{Context, Direction, Peers, default_timeout, run};
 use crate::error::{Error, OrSay, Result};
 use crate::name::Name;
-use super::world::Ground;
-use crate::context::{Context, Direction, Peers, default_timeout, run};
 use crate::plan::{CheckAt, Entry, Expect, List, Plan, Scope, StepAt, Template, Var, VersionSpec};
-use crate::sys::process::Log;
-use crate::sys::signal::Stop;
 use crate::quiesce::{self, Quiesce};
 use crate::resource::{self, Resource};
 use crate::step::{self, Step};
+use crate::sys::process::Log;
+use crate::sys::signal::Stop;
 
 /// A plan that can be acted upon.
 pub struct Bound {
@@ -289,7 +289,8 @@ fn read_lists(
         let list: Vec<String> = match var {
             Var::Value(_) => continue,
             Var::Lines(command) => {
-                let text = lines(command, scope).map_err(|error| error.within(format!("cannot read the list `{name}`")))?;
+                let text =
+                    lines(command, scope).map_err(|error| error.within(format!("cannot read the list `{name}`")))?;
                 text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
             }
             Var::Glob(pattern) => glob(&pattern.path(scope)?)?,
@@ -310,9 +311,11 @@ fn glob(pattern: &Path) -> Result<Vec<String>> {
     for path in glob::glob(pattern).or_say(|| format!("`{pattern}` is not a pattern of paths"))? {
         let path = path.or_say(|| format!("cannot look for `{pattern}`"))?;
         let path = path.into_os_string().into_string();
-        paths.push(path.map_err(|path| {
-            Error::new(format!("`{}` is not UTF-8 and cannot be a line of a list", path.display()))
-        })?);
+        paths.push(
+            path.map_err(|path| {
+                Error::new(format!("`{}` is not UTF-8 and cannot be a line of a list", path.display()))
+            })?,
+        );
     }
     paths.sort();
     Ok(paths)
@@ -332,7 +335,8 @@ fn write_out<K: ?Sized>(held: Vec<Held<K>>, lists: &BTreeMap<String, Vec<String>
         match &entry.each {
             None => instances.push(instance(entry.name.to_string(), None)),
             Some(list) => {
-                let lines = lists.get(list).or_say(|| format!("the list `{list}` was not read when the transaction began"))?;
+                let lines =
+                    lists.get(list).or_say(|| format!("the list `{list}` was not read when the transaction began"))?;
                 for line in lines {
                     instances.push(instance(format!("{}@{line}", entry.name), Some(line.clone())));
                 }

@@ -25,9 +25,12 @@ impl World<'_> {
                     .hint("replace a directory below it, or unmount it first"));
             }
             if let Some(inside) = mounts::below(&path)?.first() {
-                return Err(Error::new(format!("`{}` has a mount point inside and cannot be replaced", path.display()))
-                    .because(format!("something is mounted at `{}`", inside.display()))
-                    .hint(format!("umount {}", inside.display())));
+                return Err(Error::new(format!(
+                    "`{}` has a mount point inside and cannot be replaced",
+                    path.display()
+                ))
+                .because(format!("something is mounted at `{}`", inside.display()))
+                .hint(format!("umount {}", inside.display())));
             }
             let carried = self.carried(step, cx)?;
             self.refuse_uncaptured(step, &path, &carried)?;
@@ -47,10 +50,11 @@ impl World<'_> {
         };
         let mut lost = Vec::new();
         if path.is_dir() {
-            for entry in std::fs::read_dir(path).map_err(|error| {
-                Error::new(format!("cannot read `{}`", path.display())).because(error)
-            })? {
-                let entry = entry.map_err(|error| Error::new(format!("cannot read `{}`", path.display())).because(error))?;
+            for entry in std::fs::read_dir(path)
+                .map_err(|error| Error::new(format!("cannot read `{}`", path.display())).because(error))?
+            {
+                let entry =
+                    entry.map_err(|error| Error::new(format!("cannot read `{}`", path.display())).because(error))?;
                 if !kept(&entry.path()) {
                     lost.push(format!("`{}`", entry.path().display()));
                 }
@@ -114,7 +118,8 @@ impl World<'_> {
         let mut needs: Vec<(PathBuf, u64, String)> = Vec::new();
         let mut store = 0;
         for (index, resource) in self.bound.resources.iter().enumerate() {
-            let probe = state.output(&crate::tx::TaskId::new(Action::Require, super::flatten::of_resource(&resource.name)));
+            let probe =
+                state.output(&crate::tx::TaskId::new(Action::Require, super::flatten::of_resource(&resource.name)));
             let size = probe.and_then(|output| output.bytes).unwrap_or_default();
             store += self.forecast(resource, size);
             // A restore writes beside: at most everything that was there, next to what the upgrade left.
@@ -124,7 +129,11 @@ impl World<'_> {
         }
         needs.push((self.ground.dir.to_path_buf(), store, "the snapshot".to_owned()));
         let room = enough(&needs)?;
-        Ok(Output { bytes: Some(store), note: format!("{} needed for the snapshot, {} free", bytes(store), bytes(room)), ..Output::default() })
+        Ok(Output {
+            bytes: Some(store),
+            note: format!("{} needed for the snapshot, {} free", bytes(store), bytes(room)),
+            ..Output::default()
+        })
     }
 
     /// How many bytes a capture will add: all of it the first time (it is compressed, so this is cautious), a part
@@ -154,7 +163,12 @@ fn enough(needs: &[(PathBuf, u64, String)]) -> Result<u64> {
     for (_, need, free, what, path) in totals {
         if need > 0 && need + RESERVE > free {
             return Err(Error::new(format!("there is not enough room for `{}`", path.display()))
-                .because(format!("{} may be needed for {}, and {} are free", bytes(need + RESERVE), what.join(", "), bytes(free)))
+                .because(format!(
+                    "{} may be needed for {}, and {} are free",
+                    bytes(need + RESERVE),
+                    what.join(", "),
+                    bytes(free)
+                ))
                 .hint("make room, or put the state directory on a larger filesystem with --state-dir"));
         }
     }

@@ -65,9 +65,11 @@ impl<'a> Driver<'a> {
 
     /// Journals an event, durably, and goes on from it.
     pub fn append(&mut self, event: Event) -> Result<()> {
-        let next = self.state.clone().after(&event).map_err(|illegal| {
-            Error::new(format!("`{}` is not in a state for this", self.tx)).because(illegal)
-        })?;
+        let next = self
+            .state
+            .clone()
+            .after(&event)
+            .map_err(|illegal| Error::new(format!("`{}` is not in a state for this", self.tx)).because(illegal))?;
         self.journal.append(&self.tx, &event)?;
         self.state = next;
         if let Some(line) = headline(&event) {
@@ -278,7 +280,5 @@ impl World<'_> {
 /// The failure of a verb that a signal ended on the way back.
 pub fn left_to_recover(tx: &TxId, stop: &Stop) -> Error {
     let number = stop.signal().unwrap_or(2);
-    Error::new(format!("`{tx}` was left on its way back"))
-        .hint("txupgrade recover")
-        .fault(Fault::Signal(number))
+    Error::new(format!("`{tx}` was left on its way back")).hint("txupgrade recover").fault(Fault::Signal(number))
 }

@@ -39,7 +39,8 @@ pub fn flatten_upgrade(bound: &Bound, roots: &[Option<PathBuf>]) -> Itinerary {
     forward.extend(captures(bound));
     for depth in (0..=deepest).rev() {
         let here = |step: &&Instance<dyn Step>| step_depth(bound, step) == depth;
-        forward.extend(steps(bound, StepAt::Apply).filter(here).map(|step| Task::new(Action::Apply, &step.name, depth)));
+        forward
+            .extend(steps(bound, StepAt::Apply).filter(here).map(|step| Task::new(Action::Apply, &step.name, depth)));
         if depth == 0 && bound.version.is_some() {
             forward.push(Task::new(Action::Verify, VERSION, 0));
         }
@@ -143,8 +144,7 @@ fn captures(bound: &Bound) -> Vec<Task> {
         if depth > 0 {
             tasks.extend(checks(bound, &[CheckAt::Before, CheckAt::Both], depth, Action::Require));
         }
-        let here: Vec<_> =
-            bound.resources.iter().filter(|resource| resource_depth(bound, resource) == depth).collect();
+        let here: Vec<_> = bound.resources.iter().filter(|resource| resource_depth(bound, resource) == depth).collect();
         tasks.extend(here.iter().map(|resource| Task::new(Action::Capture, &resource.name, depth)));
         tasks.extend(here.iter().map(|resource| Task::new(Action::Prove, &resource.name, depth)));
         tasks.extend(bound.quiesces.get(depth).map(|quiesce| Task::new(Action::Quiesce, &quiesce.name, depth)));

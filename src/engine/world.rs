@@ -30,6 +30,17 @@ pub struct Ground<'a> {
     pub store: &'a Store,
     /// Who is told.
     pub monitor: Arc<dyn Monitor>,
+    /// Whether what programs print is kept.
+    pub logs: Logs,
+}
+
+/// Whether what programs print is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logs {
+    /// In `logs/` of the state directory.
+    Kept,
+    /// Nowhere: the command leaves nothing behind.
+    NotKept,
 }
 
 /// What a rollback of a committed transaction goes back to.
@@ -96,7 +107,10 @@ impl<'a> World<'a> {
         let log = Log::transient()?;
         let stop = Stop::never();
         let cx = self.context(&self.before(None), &resource.name, resource.line.as_deref(), &log, &stop);
-        resource.kind.claims(&cx).map_err(|error| error.within(format!("cannot tell what the resource `{}` is", resource.name)))
+        resource
+            .kind
+            .claims(&cx)
+            .map_err(|error| error.within(format!("cannot tell what the resource `{}` is", resource.name)))
     }
 
     /// The state directory must never be captured, and never be put back.
@@ -201,6 +215,9 @@ impl<'a> World<'a> {
 
     /// The log of one task.
     pub(super) fn log(&self, task: &TaskId) -> Result<Log> {
+        if self.ground.logs == Logs::NotKept {
+            return Log::transient();
+        }
         let dir = self.logs();
         crate::sys::files::create_private_dir(&dir)?;
         let path = dir.join(format!("{}.log", task.file_stem()));
@@ -340,7 +357,8 @@ impl Peers for World<'_> {
     }
 
     fn ask(&self, reference: &str, cx: &Context<'_>) -> Result<Finding> {
-        let reference = cx.scope.values.get("each").map_or(reference.to_owned(), |each| reference.replace("${each}", each));
+        let reference =
+            cx.scope.values.get("each").map_or(reference.to_owned(), |each| reference.replace("${each}", each));
         let found: Vec<_> = self.bound.checks.iter().filter(|check| check.is_called(&reference)).collect();
         found.first().or_say(|| format!("there is no check `{reference}`"))?;
         let mut last = Finding::yes("");

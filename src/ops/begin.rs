@@ -79,7 +79,8 @@ pub(super) fn bind_now(ground: Ground<'_>, read: engine::Read) -> Result<(Bound,
 /// Asks for the notices that take part; one that is not accepted is a refusal.
 fn accept(bound: &Bound, accept: &Accept) -> Result<Vec<String>> {
     if let Accept::Names(names) = accept
-        && let Some(unknown) = names.iter().find(|name| !bound.notices.iter().any(|notice| notice.name.as_str() == **name))
+        && let Some(unknown) =
+            names.iter().find(|name| !bound.notices.iter().any(|notice| notice.name.as_str() == **name))
     {
         return Err(Error::new(format!("the plan has no notice `{unknown}`"))
             .hint("`txupgrade plan` shows the notices of a plan")

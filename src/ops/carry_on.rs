@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::rollback::target;
 use super::office::{Office, lock_tx, tell, the_open_one};
+use super::rollback::target;
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{self, Driver, Drove, World, left_to_recover, remaining};
 use crate::error::{Error, Fault, Result};

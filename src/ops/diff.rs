@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::carry_on::{manifest_of, reopen};
 use super::office::{Reading, Told, tell};
 use super::{Patch, Site};
-use crate::engine::Ground;
+use crate::engine::{Ground, Logs};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
@@ -53,7 +53,13 @@ pub fn diff(site: &Site, tx: Option<&TxId>, patch: Patch) -> Result<Vec<Resource
 pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result<Vec<ResourceDiff>> {
     let tmp = Scratch::new()?;
     let store = Store::open_read_only(&reading.dir)?.ok_or_else(|| Error::new("the store is not there"))?;
-    let ground = Ground { dir: &reading.dir, tmp: tmp.path(), store: &store, monitor: Arc::clone(&site.monitor) };
+    let ground = Ground {
+        dir: &reading.dir,
+        tmp: tmp.path(),
+        store: &store,
+        monitor: Arc::clone(&site.monitor),
+        logs: Logs::NotKept,
+    };
     let world = reopen(&reading.journal, ground, &told.tx, &told.state)?;
     let mut differences = Vec::new();
     for resource in &world.bound.resources {

@@ -5,6 +5,7 @@ mod carry_on;
 pub mod demo;
 mod diff;
 mod office;
+mod plan;
 mod recover;
 mod rollback;
 mod standing;
@@ -148,8 +149,10 @@ pub enum Patch {
     Shown,
 }
 
+pub use crate::engine::Proof;
 pub use begin::{Accept, BeginRequest, run, snapshot};
 pub use carry_on::{apply, commit, confirm, keep_until_due};
 pub use diff::{ResourceDiff, diff};
+pub use plan::{Forecast, ForecastTask, plan};
 pub use recover::{recover, release};
 pub use rollback::{RollbackOptions, RollbackPreview, rollback, rollback_preview};

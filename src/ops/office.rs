@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Site;
-use crate::engine::{self, Ground, lock_path};
+use crate::engine::{self, Ground, Logs, lock_path};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::journal::{Journal, Recorded, SqliteJournal, format};
 use crate::name::TxId;
@@ -50,7 +50,7 @@ impl Office {
 
     /// The ground for a world in it.
     pub(super) fn ground<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store, site: &Site) -> Ground<'a> {
-        Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor) }
+        Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor), logs: Logs::Kept }
     }
 }
 
@@ -162,9 +162,8 @@ pub(super) fn is_running(dir: &Path, tx: &TxId) -> Result<bool> {
 /// Reads a plan file. Run by root, a plan that others may write is refused: whoever can write it is root.
 pub(super) fn read_plan_file(path: &Path) -> Result<(String, PathBuf)> {
     let shown = path.display();
-    let absolute = std::fs::canonicalize(path).map_err(|cause| {
-        Error::new(format!("cannot read the plan `{shown}`")).because(cause).fault(Fault::Usage)
-    })?;
+    let absolute = std::fs::canonicalize(path)
+        .map_err(|cause| Error::new(format!("cannot read the plan `{shown}`")).because(cause).fault(Fault::Usage))?;
     engine::refuse_if_others_write(&absolute)
         .map_err(|error| error.within(format!("the plan `{shown}` is not safe to run")).fault(Fault::Usage))?;
     let bytes = std::fs::read(&absolute)

@@ -1,7 +1,5 @@
 //! `rollback`: an open transaction turns back; a committed one is undone by a new transaction.
 
-use std::path::Path;
-
 use super::begin::{Extras, bases, begun, start};
 use super::carry_on::{finish, manifest_of, reopen, settle};
 use super::office::{Office, Reading, Told, lock_tx, tell};
@@ -97,14 +95,15 @@ fn about(journal: &dyn Journal, tx: Option<&TxId>) -> Result<About> {
     let in_effect = in_effect(&all);
     let found = match tx {
         Some(tx) => all.iter().position(|told| told.tx == *tx),
-        None => (0..all.len()).rev().find(|index| {
-            in_effect[*index] && all[*index].state.itinerary().purpose != Purpose::Rollback
-        }),
+        None => (0..all.len())
+            .rev()
+            .find(|index| in_effect[*index] && all[*index].state.itinerary().purpose != Purpose::Rollback),
     };
     let Some(index) = found else {
         return Err(match tx {
-            Some(tx) => Error::new(format!("there is no transaction `{tx}`"))
-                .hint("`txupgrade history` lists all of them"),
+            Some(tx) => {
+                Error::new(format!("there is no transaction `{tx}`")).hint("`txupgrade history` lists all of them")
+            }
             None => Error::new("there is no transaction to roll back")
                 .because("none is open, and no committed upgrade or snapshot is still in effect")
                 .hint("`txupgrade history` lists all of them; a rollback is undone by naming it"),
@@ -141,9 +140,8 @@ fn in_effect(all: &[Told]) -> Vec<bool> {
     for index in (0..all.len()).rev() {
         let committed = all[index].state.ended() == Some(Outcome::Committed);
         let name = all[index].tx.to_string();
-        let undone = (index + 1..all.len()).any(|later| {
-            in_effect[later] && all[later].state.begun().undoes.contains(&name)
-        });
+        let undone =
+            (index + 1..all.len()).any(|later| in_effect[later] && all[later].state.begun().undoes.contains(&name));
         in_effect[index] = committed && !undone;
     }
     in_effect
@@ -185,11 +183,7 @@ fn undo_committed(site: &Site, tx: &TxId) -> Result<Standing> {
     };
     let itinerary = engine::flatten_rollback(&world.bound, &world.roots(), &undone);
     let before = told.state.begun();
-    let extras = Extras {
-        left_out: before.left_out.clone(),
-        accepted: Vec::new(),
-        undoes: vec![tx.to_string()],
-    };
+    let extras = Extras { left_out: before.left_out.clone(), accepted: Vec::new(), undoes: vec![tx.to_string()] };
     let set = before.set.clone();
     let begun = begun(&world, &set, itinerary, Goal::Committed, extras)?;
     start(site, journal, world, begun, Wait::No)

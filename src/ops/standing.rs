@@ -53,9 +53,9 @@ fn first_failure(state: &State, reason: Option<&Reason>, failures: &[(TaskId, Er
 fn place(state: &State) -> Place {
     if let Some(outcome) = state.ended() {
         let failed = |action: Action| {
-            let tasks = state.backward().filter(move |(task, progress)| {
-                task.id.action == action && *progress == Progress::Failed
-            });
+            let tasks = state
+                .backward()
+                .filter(move |(task, progress)| task.id.action == action && *progress == Progress::Failed);
             tasks.map(|(task, _)| task.id.clone())
         };
         return Place::Ended { outcome, unsound: failed(Action::Recheck).collect() };
@@ -88,7 +88,8 @@ fn place(state: &State) -> Place {
     }
 }
 
-fn seconds_between(earlier: &str, later: &str) -> Option<Duration> {
+/// The time between two journaled instants.
+pub(super) fn seconds_between(earlier: &str, later: &str) -> Option<Duration> {
     let earlier: jiff::Timestamp = earlier.parse().ok()?;
     let later: jiff::Timestamp = later.parse().ok()?;
     later.duration_since(earlier).try_into().ok()

@@ -55,7 +55,9 @@ pub trait Resource: Send + Sync {
     fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
         match part {
             None => self.restore(cx, manifest).map(drop),
-            Some(part) => Err(Error::new(format!("`{}` is a part of a resource that cannot be carried in parts", part.display()))),
+            Some(part) => {
+                Err(Error::new(format!("`{}` is a part of a resource that cannot be carried in parts", part.display())))
+            }
         }
     }
 
