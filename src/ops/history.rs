@@ -1,6 +1,7 @@
 //! `history`: every transaction there was, the newest first.
 
-use super::look::{self, Account};
+use super::look::Account;
+use super::office::Reading;
 use super::{Site, Standing};
 use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, Verified};
@@ -50,14 +51,14 @@ pub struct Past {
 
 /// Every transaction, the newest first.
 pub fn history(site: &Site, verify: Verify) -> Result<History> {
-    let Some(journal) = look::journal(site)? else { return Ok(History::default()) };
+    let Some(Reading { dir, journal }) = Reading::open(site)? else { return Ok(History::default()) };
     let verified = match verify {
         Verify::No => None,
         Verify::Chain => Some(journal.verify()?),
     };
     let mut history = History { verified, ..History::default() };
     for tx in journal.transactions()? {
-        match Account::read(&journal, &tx) {
+        match Account::read(&journal, &dir, &tx) {
             Ok(account) => history.transactions.push(Past::of(&account)),
             Err(error) if error.fault == Fault::Damage => history.unreadable.push((tx, error)),
             Err(error) => return Err(error),
@@ -80,13 +81,13 @@ pub fn history(site: &Site, verify: Verify) -> Result<History> {
 impl Past {
     /// What there is to say of a transaction in a line.
     pub fn of(account: &Account) -> Past {
-        let outputs = || account.state.outputs();
+        let outputs = || account.state().outputs();
         let sum = |numbers: Vec<u64>| (!numbers.is_empty()).then(|| numbers.into_iter().sum());
         let captured = outputs().filter(|(task, _)| task.action == Action::Capture);
         let kept = outputs().filter(|(task, _)| matches!(task.action, Action::Precapture | Action::Capture));
         Past {
             standing: account.standing(),
-            purpose: account.state.itinerary().purpose,
+            purpose: account.state().itinerary().purpose,
             plan: account.begun().path.clone(),
             began: account.began().to_owned(),
             bytes: sum(captured.filter_map(|(_, output)| output.bytes).collect()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Site;
-use super::look::{self, Account};
+use super::look::Found;
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::journal::Recorded;
 use crate::name::TxId;
@@ -34,10 +34,11 @@ pub struct Logs {
 /// The logs of a transaction (the one named, else the open one, else the last), or those of the task called `task`:
 /// `migrate`, `apply migrate` or `apply-migrate`.
 pub fn log(site: &Site, named: Option<&TxId>, task: Option<&str>) -> Result<Logs> {
-    let (journal, tx) = look::find(site, named)?;
-    let account = Account::read(&journal, &tx)?;
+    let found = Found::find(site, named)?;
+    let account = found.account()?;
+    let tx = found.tx;
     let dir = site.dir.join("logs").join(tx.to_string());
-    let mut all = files(&dir, &account.events);
+    let mut all = files(&dir, account.events());
     if let Some(task) = task {
         let known: Vec<String> = all.iter().map(|file| file.task.clone()).collect();
         all.retain(|file| is_called(file, task));
@@ -93,29 +94,29 @@ pub fn follow(
     task: Option<&str>,
     each: &mut dyn FnMut(&str, &[u8]) -> Listener,
 ) -> Result<TxId> {
-    let (journal, tx) = look::find(site, named)?;
-    let dir = site.dir.join("logs").join(tx.to_string());
+    let found = Found::find(site, named)?;
+    let dir = site.dir.join("logs").join(found.tx.to_string());
     let mut read: BTreeMap<PathBuf, u64> = BTreeMap::new();
     loop {
         // Read first, then look at the files: what was written before it ended is seen in the last round.
-        let account = Account::read(&journal, &tx)?;
+        let account = found.account()?;
         let running = account.is_running();
-        let all = files(&dir, &account.events);
+        let all = files(&dir, account.events());
         let wanted: Vec<&LogFile> = all.iter().filter(|file| task.is_none_or(|task| is_called(file, task))).collect();
         for file in &wanted {
             let from = read.entry(file.path.clone()).or_default();
             let (bytes, end) = read_from(&file.path, *from)?;
             *from = end;
             if !bytes.is_empty() && each(&file.task, &bytes) == Listener::Gone {
-                return Ok(tx);
+                return Ok(found.tx);
             }
         }
         if !running {
             if let (Some(task), true) = (task, wanted.is_empty()) {
                 let known: Vec<String> = all.iter().map(|file| file.task.clone()).collect();
-                return Err(no_log(&tx, task, &known));
+                return Err(no_log(&found.tx, task, &known));
             }
-            return Ok(tx);
+            return Ok(found.tx);
         }
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::history::Past;
 use super::log::{LogFile, files};
-use super::look::{self, Account};
-use super::standing::{elapsed, moment};
+use super::look::{Account, Found};
+use super::standing::seconds_between;
 use super::{Site, status::Open};
 use crate::error::{Error, Result};
 use crate::name::TxId;
@@ -70,10 +70,9 @@ pub enum Happening {
 
 /// One transaction: the one named, else the open one, else the last.
 pub fn show(site: &Site, named: Option<&TxId>) -> Result<Shown> {
-    let (journal, tx) = look::find(site, named)?;
-    let account = Account::read(&journal, &tx)?;
-    let log_dir = site.dir.join("logs").join(tx.to_string());
-    let logs = files(&log_dir, &account.events);
+    let account = Found::find(site, named)?.account()?;
+    let log_dir = site.dir.join("logs").join(account.tx().to_string());
+    let logs = files(&log_dir, account.events());
     Ok(Shown::of(&account, log_dir, logs))
 }
 
@@ -82,7 +81,7 @@ impl Shown {
     pub fn of(account: &Account, log_dir: PathBuf, logs: Vec<LogFile>) -> Shown {
         Shown {
             past: Past::of(account),
-            open: account.state.ended().is_none().then(|| Open::of(account)),
+            open: account.state().ended().is_none().then(|| Open::of(account)),
             begun: account.begun().clone(),
             timeline: timeline(account),
             logs,
@@ -94,7 +93,7 @@ impl Shown {
 fn timeline(account: &Account) -> Vec<Moment> {
     let mut timeline = Vec::new();
     let mut began: Option<(String, TaskId)> = None;
-    for recorded in &account.events {
+    for recorded in account.events() {
         let at = recorded.at.clone();
         let what = match &recorded.event {
             Event::Started { task, .. } => {
@@ -103,7 +102,7 @@ fn timeline(account: &Account) -> Vec<Moment> {
             }
             Event::Succeeded { task, output } => match began.take() {
                 Some((start, _)) => {
-                    let took = elapsed(moment(&start), moment(&at));
+                    let took = seconds_between(&start, &at).unwrap_or_default();
                     let what = Happening::Did { task: task.clone(), took, output: output.clone() };
                     timeline.push(Moment { at: start, what });
                     continue;
@@ -112,7 +111,7 @@ fn timeline(account: &Account) -> Vec<Moment> {
             },
             Event::Failed { task, failure } => match began.take() {
                 Some((start, _)) => {
-                    let took = elapsed(moment(&start), moment(&at));
+                    let took = seconds_between(&start, &at).unwrap_or_default();
                     let what = Happening::Failed { task: task.clone(), took, failure: failure.clone() };
                     timeline.push(Moment { at: start, what });
                     continue;

@@ -1,6 +1,7 @@
 //! `status`: the open transactions, where they are and what comes next.
 
-use super::look::{self, Account};
+use super::look::Account;
+use super::office::Reading;
 use super::{Site, Standing};
 use crate::error::Result;
 use crate::journal::Journal;
@@ -35,15 +36,15 @@ pub struct Open {
 
 /// Every open transaction, the oldest first.
 pub fn status(site: &Site) -> Result<Vec<Open>> {
-    let Some(journal) = look::journal(site)? else { return Ok(Vec::new()) };
+    let Some(Reading { dir, journal }) = Reading::open(site)? else { return Ok(Vec::new()) };
     let open = journal.unfinished()?;
-    open.iter().map(|tx| Ok(Open::of(&Account::read(&journal, tx)?))).collect()
+    open.iter().map(|tx| Ok(Open::of(&Account::read(&journal, &dir, tx)?))).collect()
 }
 
 impl Open {
     /// What there is to say of an open transaction.
     pub fn of(account: &Account) -> Open {
-        let state = &account.state;
+        let state = account.state();
         let done = state.tasks().len() - pending(account);
         Open {
             standing: account.standing(),
@@ -54,7 +55,7 @@ impl Open {
             since: account.last().to_owned(),
             task: state.in_flight().cloned(),
             done: (done, state.tasks().len()),
-            pid: account.carried_by().map(|runner| runner.pid),
+            pid: account.worker().map(|worker| worker.pid),
             down: state.kept_down().into_iter().cloned().collect(),
             missing: state.steps_missing(),
         }
@@ -64,8 +65,8 @@ impl Open {
 fn pending(account: &Account) -> usize {
     use crate::tx::{Heading, Progress};
     let open = |progress: Progress| progress == Progress::Pending;
-    match account.state.heading() {
-        Heading::Forward => account.state.forward().filter(|(_, progress)| open(*progress)).count(),
-        Heading::Backward(_) => account.state.backward().filter(|(_, progress)| open(*progress)).count(),
+    match account.state().heading() {
+        Heading::Forward => account.state().forward().filter(|(_, progress)| open(*progress)).count(),
+        Heading::Backward(_) => account.state().backward().filter(|(_, progress)| open(*progress)).count(),
     }
 }
