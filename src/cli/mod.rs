@@ -19,6 +19,7 @@ mod confirm;
 mod demo;
 mod diff;
 mod history;
+mod keep_watch;
 mod log;
 mod man;
 mod plan;
@@ -104,6 +105,7 @@ enum Command {
     Completions(completions::Completions),
     Man(man::Man),
     Demo(demo::Demo),
+    KeepWatch(keep_watch::KeepWatch),
 }
 
 impl Command {
@@ -128,6 +130,7 @@ impl Command {
             Command::Completions(command) => command.perform(cx),
             Command::Man(command) => command.perform(cx),
             Command::Demo(command) => command.perform(cx),
+            Command::KeepWatch(command) => command.perform(cx),
         }
     }
 }

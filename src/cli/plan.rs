@@ -63,11 +63,9 @@ fn render(forecast: &Forecast, paint: Paint) -> String {
         .tasks
         .iter()
         .map(|task| {
-            let undo = match &task.undo {
+            let undo = match task.undo.as_deref() {
+                Some("irreversible") => paint.warn("irreversible"),
                 Some(undo) => paint.dim(&format!("back: {}", words::clean(undo))),
-                None if task.task.starts_with("apply ") || task.task.starts_with("prepare ") => {
-                    paint.warn("irreversible")
-                }
                 None => String::new(),
             };
             let limit = task.timeout.map(|limit| paint.dim(&format!("at most {}", words::span(limit))));

@@ -16,6 +16,8 @@ mod schema;
 mod show;
 mod standing;
 mod status;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
