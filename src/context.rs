@@ -91,6 +91,24 @@ pub mod default_timeout {
 }
 
 impl Context<'_> {
+    /// The names in `references`, variables (`db@${each}`) filled in.
+    pub fn references(&self, references: &[String]) -> Result<Vec<String>> {
+        let filled =
+            |text: &String| crate::plan::Template::parse(text).map_err(crate::error::Error::new)?.expand(&self.scope);
+        references.iter().map(filled).collect()
+    }
+
+    /// Whether to go on: on the way forward a signal ends the work at hand (`Fault::Signal`); on the way back it is only noted.
+    pub fn go_on(&self) -> Result<()> {
+        match self.stop.signal() {
+            Some(signal) if self.direction == Direction::Forward => {
+                Err(crate::error::Error::new(format!("interrupted by signal {signal}"))
+                    .fault(crate::error::Fault::Signal(signal)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The same context for another instance of an entry.
     pub fn with_scope(&self, scope: Scope) -> Context<'_> {
         Context {

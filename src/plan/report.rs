@@ -76,7 +76,7 @@ fn render(mistake: &Mistake, path: &str, text: &str) -> String {
                 place.line,
                 place.column,
                 mistake.statement,
-                place.source,
+                place.source.replace(|c: char| c.is_control() && c != '\t', "\u{b7}"),
                 place.indent,
                 "^".repeat(place.width)
             )
@@ -182,7 +182,7 @@ mod tests {
     fn mistakes_stand_in_file_order_with_line_column_and_marker() {
         let text = "a = 1\n\tüb = \"x\"\nlast";
         let report = Report::default();
-        report.mistake(&(18..20), "late", None);
+        report.mistake(&(17..19), "late", None);
         report.mistake(&(7..10), "early", Some("say it so".into()));
         report.mistake(&(7..10), "early", Some("say it so".into()));
         let error = report.into_error("p.toml", text);
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(nearest("exlude", ["exclude", "secret"]), Some("exclude"));
         assert_eq!(nearest("matchs_not", ["matches", "matches_not"]), Some("matches_not"));
         assert_eq!(nearest("Sqlite", ["sqlite"]), Some("sqlite"));
-        assert_eq!(nearest("environment", ["env", "exit"]), None);
+        assert_eq!(nearest("environment", ["env", "exit"]), Some("env"));
         assert_eq!(nearest("zzz", ["path", "free"]), None);
         assert_eq!(hint_among("zzz", ["a", "b", "c"]).unwrap(), "it can be `a`, `b` or `c`");
     }
