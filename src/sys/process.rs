@@ -10,6 +10,7 @@ mod cgroup;
 mod ending;
 mod log;
 mod records;
+mod secrets;
 mod seen;
 mod start;
 #[cfg(test)]

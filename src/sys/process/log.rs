@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use regex::bytes::Regex;
-
+use super::secrets::Secrets;
 use super::{ending::Trace, records};
 use crate::error::{Error, OrSay, Result};
 use crate::sys::{clock, files};
@@ -266,46 +265,6 @@ impl Tail<'_> {
         let text = String::from_utf8_lossy(&self.line[..count]).into_owned();
         self.line.drain(..count);
         each_line(&self.log.masked(text.trim_end_matches(['\n', '\r'])));
-    }
-}
-
-/// What must not be read by people.
-#[derive(Debug, Default)]
-struct Secrets {
-    words: Vec<String>,
-    pattern: Option<Regex>,
-    longest: usize,
-}
-
-impl Secrets {
-    fn new(words: impl IntoIterator<Item = String>) -> Secrets {
-        let mut all = Vec::new();
-        for word in words {
-            let word = word.trim_end_matches(['\n', '\r']);
-            // A key of many lines is shown line by line, and its lines are secrets too.
-            all.extend(word.lines().map(str::trim).filter(|line| line.len() >= 8 && *line != word).map(str::to_owned));
-            all.push(word.to_owned());
-        }
-        all.retain(|word| !word.is_empty());
-        all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        all.dedup();
-        let longest = all.first().map_or(0, String::len);
-        let either = all.iter().map(|word| regex::escape(word)).collect::<Vec<_>>().join("|");
-        let pattern = (!all.is_empty()).then(|| {
-            regex::bytes::RegexBuilder::new(&either)
-                .size_limit(usize::MAX)
-                .build()
-                .expect("escaped text is a regular expression")
-        });
-        Secrets { words: all, pattern, longest }
-    }
-
-    fn mask(&self, bytes: &mut [u8]) {
-        let Some(pattern) = &self.pattern else { return };
-        let found: Vec<_> = pattern.find_iter(bytes).map(|found| found.range()).collect();
-        for range in found {
-            bytes[range].fill(b'*');
-        }
     }
 }
 

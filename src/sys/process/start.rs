@@ -96,6 +96,9 @@ fn next_id(token: u64) -> String {
 }
 
 /// What the child does between fork and exec.
+///
+/// Until it execs it also holds the locks we hold. So if we are killed in that moment, nobody can take over the
+/// transaction before the child is on record.
 struct Birth {
     group: Option<RawFd>,
     records: Option<RawFd>,
