@@ -4,7 +4,7 @@
 //! transaction cannot be told from one of a live transaction.
 
 use super::bind::Instance;
-use super::flatten::{ROOM, VERSION, of_resource, of_step};
+use super::flatten::{ROOM, SNAPSHOT, VERSION, of_resource, of_step};
 use super::world::{Moment, World};
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, default_timeout, run};
@@ -29,6 +29,7 @@ struct Job<'j> {
 impl World<'_> {
     /// Does what `task` says.
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
+        self.make_scratch()?;
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
         let subject = task.subject.as_str();
         match task.action {
@@ -97,6 +98,10 @@ impl World<'_> {
         match job.task.subject.as_str() {
             VERSION => self.require_version(job),
             ROOM => self.require_room(job.state),
+            SNAPSHOT => {
+                let manifests: Vec<ObjectId> = self.target.manifests.values().copied().collect();
+                Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+            }
             subject => {
                 if let Some(name) = subject.strip_prefix(&of_resource("")) {
                     let resource = self.resource(name)?;
@@ -227,9 +232,7 @@ impl World<'_> {
     fn prove_capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>) -> Result<Output> {
         let manifest = manifest_of(job.state, Action::Capture, &resource.name);
         let manifest = manifest.ok_or_else(|| Error::new(format!("`{}` was not captured", resource.name)))?;
-        let read = self.ground.store.prove(&[manifest], &|done, total| {
-            self.ground.monitor.progress(&job.task.to_string(), done, total);
-        })?;
+        let read = self.prove(job, &[manifest])?;
         let mut note = format!("{} read back", bytes(read));
         if self.bound.policy.prove != Some(Prove::Read) {
             let cx = self.cx(job, &resource.name, resource.line.as_deref());
@@ -252,9 +255,13 @@ impl World<'_> {
         let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
         let manifests: Vec<ObjectId> =
             captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
-        let progress = |done, total| self.ground.monitor.progress(&job.task.to_string(), done, total);
-        let read = self.ground.store.prove(&manifests, &progress)?;
-        Ok(Output::note(format!("{} read", bytes(read))))
+        Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+    }
+
+    /// Reads and checks all that a restore of `manifests` needs. Returns bytes.
+    fn prove(&self, job: &Job<'_>, manifests: &[ObjectId]) -> Result<u64> {
+        let what = job.task.to_string();
+        self.ground.store.prove(manifests, &|done, total| self.ground.monitor.progress(&what, done, total))
     }
 
     fn quiesce_or_resume(&self, job: &Job<'_>) -> Result<Output> {

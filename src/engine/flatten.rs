@@ -83,6 +83,7 @@ pub enum Proof {
 /// The tasks of a transaction that undoes a committed one: `undone` are the steps that one had run.
 pub fn flatten_rollback(bound: &Bound, roots: &[Option<PathBuf>], undone: &[String]) -> Itinerary {
     let mut forward = requires(bound, Asked::VersionStamp);
+    forward.push(Task::new(Action::Require, SNAPSHOT, 0));
     forward.extend(captures(bound));
     for depth in (0..=bound.quiesces.len()).rev() {
         let mine = |step: &&Instance<dyn Step>| step_depth(bound, step) == depth && undone.contains(&step.name);

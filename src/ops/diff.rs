@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::carry_on::{manifest_of, reopen};
+use super::look::which;
 use super::office::{Reading, Told, tell};
 use super::{Patch, Site};
 use crate::engine::{Ground, Logs};
 use crate::error::{Error, Result};
-use crate::journal::Journal;
 use crate::name::TxId;
 use crate::resource::{Changes, What};
 use crate::store::Store;
@@ -28,13 +28,7 @@ pub struct ResourceDiff {
 pub fn diff(site: &Site, tx: Option<&TxId>, patch: Patch) -> Result<Vec<ResourceDiff>> {
     let none = || Error::new("there is no snapshot yet").hint("`txupgrade snapshot PLAN` takes one");
     let reading = Reading::open(site)?.ok_or_else(none)?;
-    let tx = match tx {
-        Some(tx) => tx.clone(),
-        None => match reading.journal.unfinished()?.pop() {
-            Some(open) => open,
-            None => reading.journal.transactions()?.pop().ok_or_else(none)?,
-        },
-    };
+    let tx = which(&reading.journal, tx)?.ok_or_else(none)?;
     let told = tell(&reading.journal, &tx)?;
     let mut differences = differences(site, &reading, &told)?;
     if patch == Patch::Shown {

@@ -1,14 +1,23 @@
 //! One file per verb; returns data, prints nothing.
 
+mod ad_hoc;
 mod begin;
 mod carry_on;
 pub mod demo;
 mod diff;
+mod history;
+mod log;
+pub mod look;
 mod office;
 mod plan;
 mod recover;
 mod rollback;
+mod schema;
+mod show;
 mod standing;
+mod status;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -150,9 +159,15 @@ pub enum Patch {
 }
 
 pub use crate::engine::Proof;
+pub use ad_hoc::write_ad_hoc;
 pub use begin::{Accept, BeginRequest, run, snapshot};
 pub use carry_on::{apply, commit, confirm, keep_until_due};
 pub use diff::{ResourceDiff, diff};
+pub use history::{History, Past, Verify, history};
+pub use log::{Listener, LogFile, Logs, follow, log};
 pub use plan::{Forecast, ForecastTask, plan};
 pub use recover::{recover, release};
 pub use rollback::{RollbackOptions, RollbackPreview, rollback, rollback_preview};
+pub use schema::{SCHEMAS, schema};
+pub use show::{Happening, Moment, Shown, show};
+pub use status::{Open, status};

@@ -92,15 +92,14 @@ impl Fields {
         self.as_command(key, &node, &around)
     }
 
-    /// Commands under `key`: a list of lists or tables.
+    /// Commands under `key`: a list of lists or tables. What stands beside `key` does not concern them.
     pub fn commands(&mut self, key: &str) -> Vec<Command> {
         let Some(node) = self.node(key) else { return Vec::new() };
-        let around = self.around();
         let Data::List(nodes) = &node.data else {
             self.mismatch(key, &node, "a list of commands", Some("write it as `[[\"program\", \"argument\"]]`".into()));
             return Vec::new();
         };
-        nodes.iter().filter_map(|n| self.as_command(key, n, &around)).collect()
+        nodes.iter().filter_map(|n| self.as_command(key, n, &CommandDefaults::default())).collect()
     }
 
     /// A command whose keys (`run`, `shell`, `user`, `dir`, `env`, `env_file`, `timeout`, `exit`) are this table's own.
@@ -152,7 +151,7 @@ impl Fields {
         Some(self.noted(merged.into_command(program, exit)))
     }
 
-    fn as_command(&self, key: &str, node: &Node, around: &CommandDefaults) -> Option<Command> {
+    pub(super) fn as_command(&self, key: &str, node: &Node, around: &CommandDefaults) -> Option<Command> {
         match &node.data {
             Data::List(_) => {
                 let program = Program::Run(self.as_words(key, node)?);

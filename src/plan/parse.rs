@@ -108,7 +108,7 @@ impl Plan {
     pub fn refuse_kind(&self, list: List, kind: &str, span: &Span, known: &[&str]) {
         if !kind.is_empty() {
             let hint = super::report::hint_among(kind, known.iter().copied());
-            self.report.mistake(span, format!("there is no kind `{kind}` of {list}"), hint);
+            self.report.mistake(span, format!("there is no {list} of kind `{kind}`"), hint);
         }
     }
 }

@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-pub(crate) use account::Account;
+pub use account::uid_of;
+pub(crate) use account::{Account, group_id};
 pub use ending::{end_all, end_left};
 pub use log::Log;
 pub use seen::command_line;

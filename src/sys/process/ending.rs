@@ -142,9 +142,8 @@ pub(super) fn end(find: &dyn Fn() -> Vec<Seen>) -> Result<Vec<(u32, String)>> {
             });
             if now >= kill {
                 killed.get_or_insert(now);
-                match send(one, Signal::KILL) {
-                    Err(Errno::PERM) => return Err(endless(one, "we may not send it a signal")),
-                    Ok(()) | Err(_) => {}
+                if send(one, Signal::KILL) == Err(Errno::PERM) {
+                    return Err(endless(one, "we may not send it a signal"));
                 }
             }
             if killed.is_some_and(|killed| now - killed > GOING) {

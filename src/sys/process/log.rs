@@ -24,6 +24,9 @@ const PIECE: usize = 1 << 20;
 /// A line longer than this is shown in pieces.
 const LINE: usize = 64 << 10;
 
+/// A program that is over, and what it left running.
+pub(super) type Left = (Trace, Vec<(u32, String)>);
+
 /// The log of one task, `logs/<tx>/<task>.log`, appended to; and the `processes` file beside it.
 #[derive(Debug)]
 pub struct Log {
@@ -36,7 +39,7 @@ pub struct Log {
     secrets: RwLock<Secrets>,
     pub(super) records: Option<File>,
     /// Programs that left something running, and what.
-    pub(super) left: Mutex<Vec<(Trace, Vec<(u32, String)>)>>,
+    pub(super) left: Mutex<Vec<Left>>,
 }
 
 impl Log {
@@ -78,7 +81,11 @@ impl Log {
     /// The same log with secrets to mask from now on, such as those of an `env_file`.
     pub fn also_secret(&self, more: impl IntoIterator<Item = String>) {
         let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
-        *secrets = Secrets::new(secrets.words.iter().cloned().chain(more));
+        let mut new = more.into_iter().filter(|word| !secrets.words.contains(word)).peekable();
+        if new.peek().is_some() {
+            let all: Vec<String> = secrets.words.iter().cloned().chain(new).collect();
+            *secrets = Secrets::new(all);
+        }
     }
 
     /// Where it is; empty for a transient one.
@@ -269,8 +276,7 @@ impl Secrets {
 /// A file without a name, in the directory for temporary files, else in memory.
 fn unnamed() -> Result<File> {
     let dir = std::env::temp_dir();
-    let in_dir =
-        OpenOptions::new().read(true).write(true).append(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(&dir);
+    let in_dir = OpenOptions::new().read(true).append(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(&dir);
     if let Ok(file) = in_dir {
         return Ok(file);
     }
