@@ -137,6 +137,9 @@ impl State {
         let index = self.tasks().iter().position(|candidate| candidate.id == *task);
         let index = index.ok_or_else(|| illegal(format!("there is no task `{task}` on this way")))?;
         self.in_flight = Some(index);
+        if let Some(bracket) = self.bracket(task).filter(|_| released) {
+            self.redo_behind(bracket);
+        }
         if self.heading == Heading::Forward {
             self.attempted[index] = true;
             self.touched |= task.action.is_step();
@@ -154,7 +157,10 @@ impl State {
                 self.forward_outputs[index] = output;
             }
             Heading::Backward(_) => {
-                self.backward[index] = Progress::Done;
+                // Resumed while stuck, out of turn: if it is retried, it is quiesced and resumed once more.
+                if self.stuck.is_none() || task.action != Action::Resume {
+                    self.backward[index] = Progress::Done;
+                }
                 self.backward_outputs[index] = output;
             }
         }
@@ -218,18 +224,23 @@ impl State {
         Ok(())
     }
 
-    /// The machine was started anew: what was stopped may be up again. Going back, it may have written to what was
-    /// restored behind it, so everything behind the outermost of these is done again; restoring converges.
+    /// The machine was started anew: what was stopped may be up again.
     fn lapse(&mut self) {
         let Some(outermost) = self.holds.iter().position(|hold| *hold != Hold::Up) else { return };
         for hold in self.holds.iter_mut().filter(|hold| **hold != Hold::Up) {
             *hold = Hold::Lapsed;
         }
+        self.redo_behind(outermost);
+    }
+
+    /// Going back, what came up too early may have written to what was restored behind it: all that is done again,
+    /// and restoring converges.
+    fn redo_behind(&mut self, bracket: usize) {
         for index in 0..self.backward.len() {
             let task = &self.begun.itinerary.backward[index];
             let behind = match task.id.action {
-                Action::Quiesce | Action::Resume => self.bracket(&task.id).is_some_and(|bracket| bracket >= outermost),
-                Action::Restore | Action::Recheck => task.depth > outermost,
+                Action::Quiesce | Action::Resume => self.bracket(&task.id).is_some_and(|inner| inner >= bracket),
+                Action::Restore | Action::Recheck => task.depth > bracket,
                 _ => false,
             };
             if behind && (self.backward[index] == Progress::Done || task.tolerance == Tolerance::Noted) {
@@ -273,9 +284,8 @@ impl State {
     /// What failed is done again. An undo may write to what was restored since, so then that is restored again too.
     fn retry_backward(&mut self) {
         let tasks = &self.begun.itinerary.backward;
-        let failed = |(task, progress): (&Task, &Progress)| {
-            *progress == Progress::Failed && task.tolerance == Tolerance::Fatal
-        };
+        let failed =
+            |(task, progress): (&Task, &Progress)| *progress == Progress::Failed && task.tolerance == Tolerance::Fatal;
         let undo = |(task, progress)| failed((task, progress)) && task.id.action == Action::Undo;
         let undoes = tasks.iter().zip(&self.backward).any(undo);
         for (task, progress) in tasks.iter().zip(&mut self.backward) {

@@ -63,5 +63,7 @@ fn every_history_ends_in_one_of_two_worlds() {
     assert_eq!(walked.len(), shapes.len());
     assert!(total.histories() > 500_000 && shapes.len() >= 10, "{total}");
     // None of the ends is there only in theory.
-    assert!([total.committed, total.aborted, total.rolled_back, total.released, total.was_stuck].iter().all(|n| *n > 0));
+    assert!(
+        [total.committed, total.aborted, total.rolled_back, total.released, total.was_stuck].iter().all(|n| *n > 0)
+    );
 }

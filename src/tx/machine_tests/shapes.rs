@@ -387,7 +387,10 @@ pub(super) fn all() -> Vec<Shape> {
             .quiesced(&[true, false], Fatal)
             .over(&[2, 1], vec![step(2, 0), step(1, 1)])
             .with(|draft| draft.goal = Goal::Captured),
-        draft("snapshot").quiesced(&[true, true], Fatal).over(&[2, 1, 0], vec![]).with(|d| d.purpose = Purpose::Snapshot),
+        draft("snapshot")
+            .quiesced(&[true, true], Fatal)
+            .over(&[2, 1, 0], vec![])
+            .with(|d| d.purpose = Purpose::Snapshot),
         draft("rollback").quiesced(&[true], Fatal).over(&[1, 1], vec![step(1, 0)]).with(|draft| {
             draft.purpose = Purpose::Rollback;
             draft.precapture = true;

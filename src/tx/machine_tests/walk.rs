@@ -144,9 +144,10 @@ impl<'s> Walk<'s> {
             Next::TurnBack(reason) => tally += self.then(&now, Event::TurnedBack { reason })?,
             Next::Await => tally += self.then(&now, awaiting())?,
             Next::GetStuck(task) => {
-                let fails = now.state.backward().any(|(task, progress)| {
-                    progress == Progress::Failed && task.tolerance == Tolerance::Fatal
-                });
+                let fails = now
+                    .state
+                    .backward()
+                    .any(|(task, progress)| progress == Progress::Failed && task.tolerance == Tolerance::Fatal);
                 if !fails {
                     return Err(vec!["it gets stuck though nothing on the way back failed".into()]);
                 }
@@ -194,7 +195,8 @@ impl<'s> Walk<'s> {
             return Err(vec![format!("recovery starts `{}`", task.id)]);
         }
         let bit = shape.bit(&task.id);
-        let mut worlds = [Much::None, Much::Half, Much::Full].map(|much| now.world.after(shape, task, deed, much)).to_vec();
+        let mut worlds =
+            [Much::None, Much::Half, Much::Full].map(|much| now.world.after(shape, task, deed, much)).to_vec();
         let full = worlds[2].tried(deed);
         worlds.dedup();
         for (world, place) in worlds.iter().zip(["before it acts", "half-way", "after it acted"]) {
