@@ -1,5 +1,7 @@
 //! What has content that can be captured and restored. One file per kind, one line in [`KINDS`].
 
+pub mod path;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -18,7 +20,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[path::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {
