@@ -278,3 +278,7 @@ fn lines_that_differ(was: &str, is: &str) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;
