@@ -93,7 +93,8 @@ pub mod default_timeout {
 impl Context<'_> {
     /// The names in `references`, variables (`db@${each}`) filled in.
     pub fn references(&self, references: &[String]) -> Result<Vec<String>> {
-        let filled = |text: &String| crate::plan::Template::parse(text).map_err(crate::error::Error::new)?.expand(&self.scope);
+        let filled =
+            |text: &String| crate::plan::Template::parse(text).map_err(crate::error::Error::new)?.expand(&self.scope);
         references.iter().map(filled).collect()
     }
 

@@ -1,1 +1,7 @@
-fn main() {}
+//! Parse, hand over, exit status.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    txupgrade::cli::main()
+}

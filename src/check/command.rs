@@ -40,8 +40,9 @@ impl Check for Asked {
             }
             How::TimedOut => return Ok(Finding::no(with_last_line("took too long", &ran.text))),
             How::Stopped(signal) => {
-                return Err(crate::error::Error::new(format!("`{}` was interrupted", ran.shown))
-                    .fault(Fault::Signal(signal)));
+                return Err(
+                    crate::error::Error::new(format!("`{}` was interrupted", ran.shown)).fault(Fault::Signal(signal))
+                );
             }
         };
         Ok(match self.reading.judge(&ran.text, &cx.scope)? {

@@ -89,7 +89,9 @@ fn tcp(address: &str, timeout: Duration) -> Result<Door> {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             // A machine without IPv6 still resolves `localhost` to `::1`.
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable && addresses.len() > 1 => {}
-            Err(error) if error.kind() == ErrorKind::TimedOut => unknown = Some(format!("no answer within {timeout:?}")),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                unknown = Some(format!("no answer within {timeout:?}"))
+            }
             Err(error) => unknown = Some(error.to_string()),
         }
     }

@@ -1,5 +1,24 @@
 //! One file per verb; returns data, prints nothing.
 
+mod ad_hoc;
+mod begin;
+mod carry_on;
+pub mod demo;
+mod diff;
+mod history;
+mod log;
+pub mod look;
+mod office;
+mod plan;
+mod recover;
+mod rollback;
+mod schema;
+mod show;
+mod standing;
+mod status;
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,3 +103,71 @@ pub enum Place {
     /// Another process is at work on it.
     Running,
 }
+
+/// Whether a verb waits for a confirmation that it is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// It ends at once.
+    No,
+    /// It waits until the transaction is settled.
+    UntilSettled,
+}
+
+/// Whether steps that have not run were done by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepsDone {
+    /// What the journal says.
+    AsJournaled,
+    /// The operator did them.
+    ByHand,
+}
+
+/// How far a rollback of a committed transaction goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    /// Only the named transaction.
+    OnlyThis,
+    /// Later ones on the same resources first.
+    Later,
+}
+
+/// Whether `recover` is run while the machine starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtBoot {
+    /// By a person.
+    No,
+    /// Before the application's units.
+    Yes,
+}
+
+/// What `release` does with what is kept down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Services {
+    /// Resumes it.
+    Resume,
+    /// Leaves it down.
+    LeaveDown,
+}
+
+/// Whether `diff` shows the text of what differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patch {
+    /// Names only.
+    NotShown,
+    /// Unified diffs.
+    Shown,
+}
+
+pub use crate::engine::Proof;
+pub use ad_hoc::write_ad_hoc;
+pub use begin::{Accept, BeginRequest, run, snapshot};
+pub use carry_on::{apply, commit, confirm, keep_until_due};
+pub use diff::{ResourceDiff, diff};
+pub use history::{History, Past, Verify, history};
+pub use log::{Listener, LogFile, Logs, follow, log};
+pub use plan::{Forecast, ForecastTask, plan};
+pub use recover::{recover, release};
+pub use rollback::{RollbackOptions, RollbackPreview, rollback, rollback_preview};
+pub use schema::{SCHEMAS, schema};
+pub use show::{Happening, Moment, Shown, show};
+pub use status::{Open, status};

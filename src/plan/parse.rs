@@ -29,7 +29,8 @@ impl Plan {
         let report = Report::default();
         let (root, errors) = tree::parse(text);
         for (span, message) in errors.iter().take(SYNTAX_ERRORS) {
-            report.mistake(span, format!("this is not TOML: {message}"), None);
+            let (statement, hint) = tree::explain(text, span, message);
+            report.mistake(span, statement, hint);
         }
         if !report.is_empty() {
             return Err(report.into_error(&shown, text));
@@ -45,6 +46,7 @@ impl Plan {
             has_target: Cell::new(true),
             defaults: RefCell::default(),
             references: RefCell::default(),
+            commands: RefCell::default(),
         });
         let mut fields = Fields::new(&language, root, Moment::Transaction);
         let head = 0..0;
@@ -97,11 +99,16 @@ impl Plan {
         }
     }
 
+    /// Every command of the plan, whoever runs it. Complete when the kinds have read their keys.
+    pub fn commands(&self) -> Vec<super::Command> {
+        self.language.commands.borrow().clone()
+    }
+
     /// Reports that `kind` is none of `known`, at `span`. Without a kind nothing is said: that is reported already.
     pub fn refuse_kind(&self, list: List, kind: &str, span: &Span, known: &[&str]) {
         if !kind.is_empty() {
             let hint = super::report::hint_among(kind, known.iter().copied());
-            self.report.mistake(span, format!("there is no kind `{kind}` of {list}"), hint);
+            self.report.mistake(span, format!("there is no {list} of kind `{kind}`"), hint);
         }
     }
 }
@@ -300,10 +307,11 @@ fn read_step_at(fields: &mut Fields) -> StepAt {
 
 fn read_expect(fields: &mut Fields) -> Option<Expect> {
     let mut inner = fields.table("expect")?;
+    const KEYS: &[&str] = &["matches", "matches_not", "is", "pattern", "scheme", "checks"];
     let expect = Expect { reading: Reading::read(&mut inner), checks: inner.references(List::Check, "checks") };
-    if expect.reading.asks_nothing()
-        && ["matches", "matches_not", "is", "checks"].iter().all(|k| inner.peek(k).is_none())
-    {
+    // A key that is written wrong was meant to ask something, and is told by itself.
+    let unknown = inner.items().iter().any(|item| !KEYS.contains(&item.key.as_str()));
+    if !unknown && ["matches", "matches_not", "is", "checks"].iter().all(|key| inner.peek(key).is_none()) {
         fields.wrong("expect", "`expect` asks nothing", Some("it has `matches`, `matches_not`, `is` or `checks`"));
     }
     inner.finish();
@@ -344,7 +352,7 @@ fn read_policy(mut fields: Fields) -> Policy {
             .map(|w| if w == "read" { Prove::Read } else { Prove::Restore }),
         diagnose: fields.commands("diagnose"),
         snapshot_after: fields.flag("snapshot_after", false),
-        keep: fields.integer("keep", 1..=i64::from(u32::MAX)).and_then(|n| u32::try_from(n).ok()),
+        keep: fields.integer("keep", 1..=i64::MAX).map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
     };
     fields.finish();
     policy

@@ -28,6 +28,11 @@ impl Template {
 
     /// Parses; `Err` says what is wrong with it.
     pub fn parse(text: &str) -> std::result::Result<Template, String> {
+        Template::parse_or_show(text).map_err(|(statement, _)| statement)
+    }
+
+    /// The same; `Err` has the part of the text that is wrong, too.
+    pub(super) fn parse_or_show(text: &str) -> std::result::Result<Template, (String, &str)> {
         let mut parts = Vec::new();
         let mut plain = String::new();
         let mut rest = text;
@@ -41,11 +46,11 @@ impl Template {
             plain.push_str(&rest[..at]);
             let inner = &rest[at + 2..];
             let Some(end) = inner.find('}') else {
-                return Err("a `${` has no `}`".into());
+                return Err(("a `${` has no `}`".into(), &rest[at..]));
             };
             let name = &inner[..end];
             if !is_variable_name(name) {
-                return Err(format!("`${{{name}}}` is not a variable"));
+                return Err((format!("`${{{name}}}` is not a variable"), &rest[at..at + end + 3]));
             }
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));

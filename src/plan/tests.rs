@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::*;
 
-const SCHEMA: &str = include_str!("../../schemas/plan.schema.json");
+pub(super) const SCHEMA: &str = include_str!("../../schemas/plan.schema.json");
 const NOTES: &str = include_str!("../../fixtures/plans/notes.toml");
 
-fn parse_with(text: &str, set: &[(&str, &str)]) -> crate::error::Result<Plan> {
+pub(super) fn parse_with(text: &str, set: &[(&str, &str)]) -> crate::error::Result<Plan> {
     let set: BTreeMap<String, String> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     Plan::parse(text, Path::new("/plans/p.toml"), &set)
 }
@@ -21,7 +21,7 @@ fn parse(text: &str) -> Plan {
     plan
 }
 
-fn told(error: &crate::error::Error) -> String {
+pub(super) fn told(error: &crate::error::Error) -> String {
     let mut out = format!("error: {}\n", error.statement);
     for cause in &error.causes {
         out.push_str(cause);
@@ -44,22 +44,21 @@ fn expand(template: &Template, plan: &Plan) -> String {
     template.expand(&plan.scope().unwrap()).unwrap()
 }
 
-/// `TXUPGRADE_BLESS=1` writes the messages down as they are now. Plans called `kind-…` need the kinds: the engine's test has them.
-#[test]
-fn every_invalid_plan_gives_the_message_beside_it() {
+/// Compares what each plan of `fixtures/plans/invalid` says with the `.txt` beside it, `read` having read the keys of
+/// the kinds. `TXUPGRADE_BLESS=1` writes them down as they are now. Returns how many there were.
+pub(crate) fn invalid_plans(wanted: impl Fn(&str) -> bool, read: impl Fn(&mut Plan)) -> usize {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/invalid");
     let mut plans: Vec<PathBuf> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
-    plans.retain(|p| p.extension().is_some_and(|e| e == "toml"));
+    plans.retain(|p| p.extension().is_some_and(|e| e == "toml") && wanted(p.file_stem().unwrap().to_str().unwrap()));
     plans.sort();
-    assert!(plans.len() >= 30);
     let mut wrong = String::new();
-    for path in plans {
+    for path in &plans {
         let name = path.file_name().unwrap().to_str().unwrap();
-        if name.starts_with("kind-") {
-            continue;
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        let result = Plan::parse(&text, Path::new(name), &BTreeMap::new()).and_then(|p| p.verdict());
+        let text = fs::read_to_string(path).unwrap();
+        let result = Plan::parse(&text, Path::new(name), &BTreeMap::new()).and_then(|mut plan| {
+            read(&mut plan);
+            plan.verdict()
+        });
         let said = told(&result.expect_err(name));
         let beside = path.with_extension("txt");
         if std::env::var_os("TXUPGRADE_BLESS").is_some() {
@@ -69,6 +68,34 @@ fn every_invalid_plan_gives_the_message_beside_it() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    plans.len()
+}
+
+/// Plans called `kind-…` need the kinds: the engine's test has them.
+#[test]
+fn every_invalid_plan_gives_the_message_beside_it() {
+    assert!(invalid_plans(|name| !name.starts_with("kind-"), |_| ()) >= 30);
+}
+
+/// Whatever is cut off, doubled or overwritten: mistakes are told, and nothing falls over.
+#[test]
+fn a_damaged_plan_is_refused_or_read_but_never_falls_over() {
+    let text = include_str!("../../fixtures/plans/every-kind.toml");
+    let judge = |text: &str| drop(parse_with(text, &[("home", "/x")]).and_then(|p| p.verdict()).map_err(|e| told(&e)));
+    for (at, _) in text.char_indices().step_by(17) {
+        judge(&text[..at]);
+        judge(&text[at..]);
+        for junk in ["\"", "[", "}", "= 5", "${", "\n", "é", "name = \"x\"\n", "\u{0}", "[[step]]\n"] {
+            judge(&format!("{}{junk}{}", &text[..at], &text[at..]));
+        }
+    }
+}
+
+#[test]
+fn numbers_are_read_as_toml_writes_them() {
+    let plan = parse("[policy]\nkeep = 1_000\n");
+    assert_eq!(plan.policy.keep, Some(1000));
+    assert_eq!(parse("[policy]\nkeep = 0x10\n").policy.keep, Some(16));
 }
 
 #[test]
@@ -145,7 +172,9 @@ exit = [0, 2]
     );
     let scope = plan.scope().unwrap();
     let body = &mut plan.steps[0].body;
-    let env = |c: &Command| -> Vec<String> { c.env.iter().map(|(k, v)| format!("{k}={}", v.read(&scope).unwrap().0)).collect() };
+    let env = |c: &Command| -> Vec<String> {
+        c.env.iter().map(|(k, v)| format!("{k}={}", v.read(&scope).unwrap().0)).collect()
+    };
     let run = body.need_own_command();
     assert_eq!(run.user.as_ref().unwrap().expand(&scope).unwrap(), "root");
     assert_eq!((run.timeout, &run.exit), (Some(Duration::from_secs(600)), &vec![0, 2]));
@@ -156,12 +185,17 @@ exit = [0, 2]
     assert_eq!(undo.dir.as_ref().unwrap().expand(&scope).unwrap(), "/x");
     assert_eq!((undo.timeout, &undo.exit), (Some(Duration::from_secs(5)), &vec![0]));
     assert_eq!(env(&undo), ["A=3", "B=4"]);
-    std::mem::replace(body, no_fields(&plan.language)).finish();
+    plan.steps[0].take_body().finish();
     assert!(plan.report.is_empty());
 }
 
-fn no_fields(language: &std::rc::Rc<language::Language>) -> Fields {
-    Fields::new(language, tree::Table::default(), language::Moment::Always)
+#[test]
+fn variables_and_policies_are_not_taken_for_keys_of_a_command() {
+    let plan = parse("[vars]\nuser = \"a\"\ndir = \"/b\"\nenv = \"c\"\nlines = { run = [\"d\"] }\n");
+    let Var::Lines(command) = &plan.vars["lines"] else { panic!("it is a list") };
+    assert!(command.user.is_none() && command.dir.is_none() && command.env.is_empty());
+    let said = mistakes("format = 1\nname = \"p\"\n[policy]\ndiagnose = [[\"a\"]]\nuser = \"b\"\n");
+    assert!(said.contains("unknown key `user`"), "{said}");
 }
 
 #[test]
@@ -178,15 +212,29 @@ fn the_range_of_a_version_may_be_set() {
     let plan = parse_with(text, &[("new", "2.0.1")]).unwrap();
     assert_eq!(plan.version.as_ref().unwrap().target.as_deref(), Some("2.0.1"));
     let error = parse_with(text, &[("new", "next")]).and_then(|p| p.verdict()).unwrap_err();
-    insta::assert_snapshot!(told(&error), @r"");
+    insta::assert_snapshot!(told(&error), @r#"
+    error: the plan `/plans/p.toml` has a mistake
+    /plans/p.toml:7:6: `=${new}` is not a range of versions: `next` is not a version of the scheme `semver`: `next` is not a number
+      7 | to = "=${new}"
+        |      ^^^^^^^^^
+    "#);
 }
 
 #[test]
 fn what_cannot_be_set_is_told() {
-    let text = "format = 1\nname = \"p\"\n[vars]\nhome = \"/x\"\npass = { env = \"P\" }\nshards = { glob = \"/s/*\" }\n";
+    let text =
+        "format = 1\nname = \"p\"\n[vars]\nhome = \"/x\"\npass = { env = \"P\" }\nshards = { glob = \"/s/*\" }\n";
     let set = [("hone", "1"), ("pass", "1"), ("shards", "1")];
     let error = parse_with(text, &set).and_then(|p| p.verdict()).unwrap_err();
-    insta::assert_snapshot!(told(&error), @r"");
+    insta::assert_snapshot!(told(&error), @r#"
+    error: the plan `/plans/p.toml` has 3 mistakes
+    `--set hone`: the plan has no variable `hone`
+      hint: did you mean `home`?
+    `--set pass` would show a secret to everybody on this machine
+      hint: put it where the plan's `[vars]` look for it
+    `--set shards` cannot be: the variable is a list
+      hint: its lines are read where the plan's `[vars]` say
+    "#);
 }
 
 #[test]
@@ -212,7 +260,7 @@ name = "db"
 kind = "sqlite"
 "#,
     );
-    let mut body = std::mem::replace(&mut plan.checks[0].body, no_fields(&plan.language));
+    let mut body = plan.checks[0].take_body();
     assert_eq!(body.text("text"), None);
     assert_eq!(body.word("word", &["host", "port"]), None);
     assert!(!body.flag("flag", false));
@@ -229,37 +277,61 @@ kind = "sqlite"
     body.template("timeout");
     body.finish();
     plan.refuse_kind(List::Check, "demo", &plan.checks[0].kind_span, &["http", "tcp"]);
-    insta::assert_snapshot!(told(&plan.verdict().unwrap_err()), @r"");
-}
-
-#[test]
-fn an_ad_hoc_plan_is_a_plan() {
-    let name = "shop".parse().unwrap();
-    let things = [
-        "path=/etc/shop",
-        "path=/srv/shop/",
-        "sqlite=/var/lib/Shop_1.db",
-        "postgres=postgresql://db.example/shop?sslmode=require",
-        "service=shop.service,shop-web.service",
-        "packages=shop, shop-data",
-        "http=http://127.0.0.1:8080/health",
-        "path=/odd/${x}\"y",
-    ]
-    .map(str::to_owned);
-    let text = ad_hoc(&name, &things).unwrap();
-    insta::assert_snapshot!(text, @r"");
-    let plan = parse_with(&text, &[]).unwrap();
-    plan.verdict().unwrap();
-    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
-    assert!(jsonschema::draft202012::is_valid(&schema, &toml::from_str(&text).unwrap()));
-}
-
-#[test]
-fn the_mistakes_of_an_ad_hoc_plan_are_told_together() {
-    let things = ["pth=/x", "/etc/shop", "path=", "service=a,,b"].map(str::to_owned);
-    let error = ad_hoc(&"shop".parse().unwrap(), &things).unwrap_err();
-    assert_eq!(error.fault, crate::error::Fault::Usage);
-    insta::assert_snapshot!(told(&error), @r"");
+    insta::assert_snapshot!(told(&plan.verdict().unwrap_err()), @r#"
+    error: the plan `/plans/p.toml` has 14 mistakes
+    /plans/p.toml:4:1: the key `url` is missing
+      4 | [[check]]
+        | ^^^^^^^^^
+    /plans/p.toml:6:8: there is no check of kind `demo`
+      6 | kind = "demo"
+        |        ^^^^^^
+      hint: it can be `http` or `tcp`
+    /plans/p.toml:7:8: `text` has to be a string, not an integer
+      7 | text = 5
+        |        ^
+      hint: put it in quotes: `"5"`
+    /plans/p.toml:8:8: `word` cannot be `hose`
+      8 | word = "hose"
+        |        ^^^^^^
+      hint: did you mean `host`?
+    /plans/p.toml:9:8: `flag` has to be true or false, not a string
+      9 | flag = "yes"
+        |        ^^^^^
+    /plans/p.toml:10:10: `number` cannot be 70000
+      10 | number = 70000
+         |          ^^^^^
+      hint: it is between 1 and 65535
+    /plans/p.toml:11:8: `G` is not a unit of size
+      11 | size = "2 G"
+         |        ^^^^^
+      hint: write it as `"2 GiB"`, `"500 MB"` or a number of bytes
+    /plans/p.toml:12:8: `soon` is not a duration
+      12 | time = "soon"
+         |        ^^^^^^
+      hint: write it as `"90s"`, `"10m"`, `"1h 30m"` or `"500ms"`
+    /plans/p.toml:13:12: `list` has to be an integer, not a string
+      13 | list = [1, "a"]
+         |            ^^^
+    /plans/p.toml:14:11: `pattern` is not a regular expression: unclosed group
+      14 | pattern = "("
+         |           ^^^
+    /plans/p.toml:15:12: there is no resource `dp`
+      15 | resource = "dp"
+         |            ^^^^
+      hint: did you mean `db`?
+    /plans/p.toml:16:12: unknown key `a`
+      16 | nested = { a = 1, bb = 2 }
+         |            ^
+      hint: did you mean `aa`?
+    /plans/p.toml:16:19: unknown key `bb`
+      16 | nested = { a = 1, bb = 2 }
+         |                   ^^
+      hint: it can only be `aa`
+    /plans/p.toml:17:1: unknown key `timout`
+      17 | timout = "5s"
+         | ^^^^^^
+      hint: did you mean `timeout`?
+    "#);
 }
 
 #[test]
@@ -272,7 +344,25 @@ fn references_name_instances() {
         )
     };
     assert_eq!(mistakes(&text("\"one\", \"many@*\", \"many@7\", \"many@${each}\"")), "no mistake\n");
-    insta::assert_snapshot!(mistakes(&text("\"many\", \"one@*\", \"many@\", \"non\"")), @r"");
+    insta::assert_snapshot!(mistakes(&text("\"many\", \"one@*\", \"many@\", \"non\"")), @r#"
+    error: the plan `/plans/p.toml` has 4 mistakes
+    /plans/p.toml:16:9: the check `many` is repeated, and `many` is not one of them
+      16 | when = ["many", "one@*", "many@", "non"]
+         |         ^^^^^^
+      hint: say `many@*` for all, or `many@${each}` for the one of the same line
+    /plans/p.toml:16:17: the check `one` is not repeated, so there is no `one@*`
+      16 | when = ["many", "one@*", "many@", "non"]
+         |                 ^^^^^^^
+      hint: say `one`, or give it `each`
+    /plans/p.toml:16:26: `many@` does not say which
+      16 | when = ["many", "one@*", "many@", "non"]
+         |                          ^^^^^^^
+      hint: say `many@*` for all
+    /plans/p.toml:16:35: there is no check `non`
+      16 | when = ["many", "one@*", "many@", "non"]
+         |                                   ^^^^^
+      hint: it can be `one` or `many`
+    "#);
 }
 
 #[test]

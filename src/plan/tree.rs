@@ -77,6 +77,29 @@ pub(super) fn parse(text: &str) -> (Table, Vec<(Span, String)>) {
     (table(root.get_ref(), 0..0), errors)
 }
 
+/// A syntax error in words, with a hint, where the parser's own would puzzle who does not know it.
+pub(super) fn explain(text: &str, span: &Span, message: &str) -> (String, Option<String>) {
+    let word = text.get(span.clone()).unwrap_or_default();
+    let say = |statement: String, hint: String| (statement, Some(hint));
+    if message.starts_with("duplicate key") {
+        return say(
+            format!("`{word}` stands twice"),
+            "a key and a `[table]` stand once; each entry of a list begins with `[[…]]`".into(),
+        );
+    }
+    if message.starts_with("invalid basic string") || message.starts_with("invalid literal string") {
+        return say(
+            "this string does not end".into(),
+            "a string ends on its line, or begins and ends with three quotes".into(),
+        );
+    }
+    let bare = message.starts_with("invalid") && word.starts_with(|c: char| c.is_alphabetic() || c == '/');
+    if bare && !message.contains("key") {
+        return say(format!("`{word}` is not a value"), format!("a string stands in quotes: `\"{word}\"`"));
+    }
+    (format!("this is not TOML: {message}"), None)
+}
+
 fn table(raw: &DeTable<'_>, span: Range<usize>) -> Table {
     let mut items: Vec<Item> = raw
         .iter()

@@ -118,9 +118,7 @@ impl Resource for Programs {
                 vec![if had == has { "content".to_owned() } else { format!("{had} -> {has} bytes") }]
             }
         };
-        Ok(Changes {
-            items: vec![Change { what: What::Changed, name: cx.subject.clone(), details, secret: false }],
-        })
+        Ok(Changes { items: vec![Change { what: What::Changed, name: cx.subject.clone(), details, secret: false }] })
     }
 
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {

@@ -3,9 +3,10 @@
 mod command;
 #[cfg(test)]
 mod contract_tests;
+mod path;
 mod sqlite;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -23,7 +24,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[command::KIND, sqlite::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {
@@ -50,6 +51,21 @@ pub trait Resource: Send + Sync {
     /// Makes the live resource equal to the manifest, from whatever state it finds; every object has been checked.
     /// Proves it by an empty diff at the end. Returns what it changed.
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
+
+    /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
+    fn precaptures(&self) -> bool {
+        false
+    }
+
+    /// Puts one part of it back as captured (`None`: all of it): what a step carries over. Durable when it returns.
+    fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
+        match part {
+            None => self.restore(cx, manifest).map(drop),
+            Some(part) => {
+                Err(Error::new(format!("`{}` is a part of a resource that cannot be carried in parts", part.display())))
+            }
+        }
+    }
 
     /// Side copies and displaced ones that it may have left, to be removed once the transaction's end is durable.
     fn leftovers(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {

@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use owned::only_owner_writes;
+pub use owned::{only_owner_writes, only_trusted_write};
 pub use remove::remove_tree;
 
 use crate::error::{Error, OrSay, Result};

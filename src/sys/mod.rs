@@ -1,8 +1,10 @@
 //! The machine: the only place with raw writes, processes, signals, locks and the clock.
 
 pub mod clock;
+pub mod detached;
 pub mod files;
 pub mod lock;
 pub mod mounts;
 pub mod process;
+pub mod scratch;
 pub mod signal;

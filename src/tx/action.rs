@@ -61,6 +61,11 @@ impl Action {
         Action::Recheck,
     ];
 
+    /// Whether it changes the system on the way forward, so that a death during it means: turn back.
+    pub fn is_step(self) -> bool {
+        matches!(self, Action::Apply | Action::Undo | Action::Reinstate)
+    }
+
     /// The verb, lower case.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,11 +4,15 @@
 //! legal and [`State::next`] alone decides what to do. Everything else in the crate carries out what it says.
 
 mod action;
+mod after;
 mod event;
 mod itinerary;
+#[cfg(test)]
+mod machine_tests;
 mod state;
 
 pub use action::{Action, TaskId};
+pub use after::IllegalEvent;
 pub use event::{Begun, Boot, Event, Extent, Goal, Outcome, Output, Reason, Runner};
 pub use itinerary::{Confirmation, Itinerary, OnFailure, Purpose, Task, Tolerance};
-pub use state::{Heading, IllegalEvent, Next, Progress, State};
+pub use state::{Heading, Next, Progress, State};

@@ -79,7 +79,8 @@ impl Attributes {
         let mut xattrs = BTreeMap::new();
         // A filesystem without extended attributes has none.
         for name in xattr::list(path).into_iter().flatten() {
-            let value = xattr::get(path, &name).or_say(|| format!("cannot read the attributes of `{}`", path.display()))?;
+            let value =
+                xattr::get(path, &name).or_say(|| format!("cannot read the attributes of `{}`", path.display()))?;
             if let (Some(name), Some(value)) = (name.to_str(), value) {
                 xattrs.insert(name.to_owned(), value.iter().map(|byte| format!("{byte:02x}")).collect());
             }
@@ -129,10 +130,7 @@ impl Attributes {
 }
 
 fn from_hex(text: &str) -> Vec<u8> {
-    text.as_bytes()
-        .chunks(2)
-        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+    text.as_bytes().chunks(2).filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// The path with the links of its parents resolved, as far as they are there.

@@ -435,12 +435,9 @@ fn differences(path: &Path, facts: &Facts, cx: &Context<'_>) -> Result<Changes> 
     }
     match live {
         Ok(live) => items.extend(fingerprint.changes(&live, SETTINGS)),
-        Err(why) => items.push(Change {
-            what: What::Changed,
-            name: SETTINGS.to_owned(),
-            details: vec![why],
-            secret: false,
-        }),
+        Err(why) => {
+            items.push(Change { what: What::Changed, name: SETTINGS.to_owned(), details: vec![why], secret: false })
+        }
     }
     Ok(Changes { items })
 }

@@ -230,7 +230,9 @@ impl Places {
                 }
                 let parent = self.parent.metadata().or_say(|| format!("cannot look at `{}`", self.parent.display()))?;
                 if parent.dev() != meta.dev() {
-                    return Err(Error::new(format!("`{shown}` is on another filesystem than the directory that holds it")));
+                    return Err(Error::new(format!(
+                        "`{shown}` is on another filesystem than the directory that holds it"
+                    )));
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}

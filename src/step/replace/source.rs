@@ -209,7 +209,9 @@ impl Shape {
                 None | Some(Kind::Directory) => self.kinds.insert(above.to_owned(), Kind::Directory),
                 Some(_) => {
                     let above = above.display();
-                    return Err(Error::new(format!("its entry `{shown}` goes through `{above}`, which is no directory")));
+                    return Err(Error::new(format!(
+                        "its entry `{shown}` goes through `{above}`, which is no directory"
+                    )));
                 }
             };
         }
@@ -221,7 +223,9 @@ impl Shape {
                 Some(Kind::File) => Kind::File,
                 _ => {
                     let target = target.display();
-                    return Err(Error::new(format!("its entry `{shown}` is a link to `{target}`, which is no file of it")));
+                    return Err(Error::new(format!(
+                        "its entry `{shown}` is a link to `{target}`, which is no file of it"
+                    )));
                 }
             },
         };
@@ -252,8 +256,11 @@ fn tarball(reader: impl Read, shape: &mut Shape, visit: &mut Visit<'_>) -> Resul
             for extension in extensions {
                 let extension = extension.or_say(damaged)?;
                 if extension.key_bytes().starts_with(b"GNU.sparse.") {
-                    return Err(Error::new(format!("its entry `{}` is sparse in a way not known here", name.display()))
-                        .hint("make the archive without --sparse"));
+                    return Err(Error::new(format!(
+                        "its entry `{}` is sparse in a way not known here",
+                        name.display()
+                    ))
+                    .hint("make the archive without --sparse"));
                 }
                 if extension.key_bytes() == b"mtime"
                     && let Some(time) = extension.value().ok().and_then(decimal_time)
@@ -400,4 +407,3 @@ fn dos_time(time: zip::DateTime) -> Option<(i64, u32)> {
     .ok()?;
     Some((date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second(), 0))
 }
-

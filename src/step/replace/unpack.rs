@@ -33,13 +33,7 @@ pub(super) struct Unpacked {
 
 type Times = Option<(i64, u32)>;
 
-pub(super) fn unpack(
-    source: &Source,
-    strip: usize,
-    root: &Path,
-    owner: &Owner,
-    cx: &Context<'_>,
-) -> Result<Unpacked> {
+pub(super) fn unpack(source: &Source, strip: usize, root: &Path, owner: &Owner, cx: &Context<'_>) -> Result<Unpacked> {
     let mut done = Unpacked::default();
     let mut dirs: BTreeMap<PathBuf, (u32, Times)> = BTreeMap::new();
     make_dir(root)?;
@@ -124,4 +118,3 @@ fn finish(place: &Path, owner: &Owner, mode: Option<u32>, times: Times) -> Resul
     }
     Ok(())
 }
-

@@ -123,6 +123,11 @@ fn groups(name: &CStr, gid: u32) -> Vec<u32> {
     }
 }
 
+/// The uid of an account, by name or by number; `None` when there is none.
+pub fn uid_of(user: &str) -> Option<u32> {
+    Account::find(user).ok().map(|account| account.uid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

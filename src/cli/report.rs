@@ -1,0 +1,364 @@
+//! What a person reads of errors and of where a transaction stands.
+//!
+//! Errors in the manner of the house: `error:`, one `cause:` per line, `hint:` lines that can be pasted. The first
+//! failure always comes first; later ones are added as `also:` and never hide it.
+
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+
+use super::ui::Paint;
+use super::words;
+use crate::error::Error;
+use crate::ops::{Place, Standing};
+use crate::tx::{Outcome, Reason, TaskId};
+
+/// An error as lines.
+pub(crate) fn error(error: &Error, paint: Paint) -> String {
+    let mut text = Lines::new(paint);
+    text.error(&error.statement);
+    text.causes(&error.causes);
+    for hint in &error.hints {
+        text.hint(hint);
+    }
+    text.text
+}
+
+/// Where a transaction stands after a command, in sentences. `plan` is the file it was run from, for the hints.
+pub(crate) fn standing(standing: &Standing, plan: Option<&Path>, zone: &TimeZone, paint: Paint) -> String {
+    let mut text = Lines::new(paint);
+    let tx = &standing.tx;
+    match &standing.place {
+        Place::Ended { outcome: Outcome::Committed, .. } => {
+            text.good(&format!("{tx} is committed: {}", course(standing)));
+            text.noted(standing);
+        }
+        Place::Ended { outcome: Outcome::Released, .. } => {
+            text.good(&format!("{tx} is released: it counts as settled by hand"));
+            text.noted(standing);
+        }
+        Place::Ended { outcome: Outcome::Aborted, .. } => text.went_back(standing, "nothing was changed", plan),
+        Place::Ended { outcome: Outcome::RolledBack, unsound } if unsound.is_empty() => {
+            text.went_back(standing, "everything was rolled back and rechecked", plan);
+        }
+        Place::Ended { outcome: Outcome::RolledBack, .. } => {
+            text.went_back(standing, "everything was restored, but the recheck does not pass", plan);
+        }
+        Place::Captured => {
+            text.plain(&format!("{tx} is open: everything is captured and proved, {}", course(standing)));
+            text.noted(standing);
+        }
+        Place::Applied => {
+            text.plain(&format!("{tx} is open: every step has run, {}", course(standing)));
+            text.noted(standing);
+        }
+        Place::OnHold { task } => {
+            let failed = standing.failure.as_ref().map_or(task, |(task, _)| task);
+            text.error(&format!("{} failed; {tx} is on hold", words::task(failed)));
+            text.failure(standing);
+        }
+        Place::Unconfirmed { until } => {
+            let until = words::moment(until, zone);
+            text.plain(&format!("{tx} waits for its confirmation until {until}: {}", course(standing)));
+            text.noted(standing);
+        }
+        Place::Stuck { task, restored, not_restored } => text.stuck(standing, task, restored, not_restored),
+        Place::Abandoned => text.plain(&format!("{tx} was interrupted, and nobody carries it on")),
+        Place::Running => text.plain(&format!("{tx} is under way in another process")),
+    }
+    for (lead, line) in advice(standing) {
+        match lead {
+            Lead::Next => text.next(&line),
+            Lead::Hint => text.hint(&line),
+        }
+    }
+    text.text
+}
+
+/// Where displaced copies are after a release.
+pub(crate) fn displaced(copies: &[PathBuf], paint: Paint) -> String {
+    let mut text = Lines::new(paint);
+    if !copies.is_empty() {
+        text.plain("these displaced copies are kept; remove them when you are sure:");
+        for copy in copies {
+            text.plain(&format!("  {}", words::clean(&copy.to_string_lossy())));
+        }
+    }
+    text.text
+}
+
+/// What leads a line of advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// It waits, and this is how it goes on.
+    Next,
+    /// Something went wrong, and this mends it.
+    Hint,
+}
+
+/// The commands that are there to be typed next; `status` shows the same.
+pub(crate) fn advice(standing: &Standing) -> Vec<(Lead, String)> {
+    let tx = &standing.tx;
+    let next = |line: String| (Lead::Next, line);
+    let hint = |line: String| (Lead::Hint, line);
+    let back = next(format!("`txupgrade rollback {tx}` puts everything back"));
+    match &standing.place {
+        Place::Ended { .. } => Vec::new(),
+        Place::Captured => vec![
+            next(format!("`txupgrade apply {tx}` runs the plan's steps")),
+            next(format!("`txupgrade commit {tx} --steps-done` after the upgrade by hand")),
+            back,
+        ],
+        Place::Applied => vec![next(format!("`txupgrade commit {tx}` resumes, asks the checks and keeps it")), back],
+        Place::OnHold { task } => {
+            let again = match task.action {
+                crate::tx::Action::Apply => format!(
+                    "`txupgrade apply {tx}` runs it again (`--skip {}`: it is done by hand)",
+                    words::clean(&task.subject)
+                ),
+                _ => format!("`txupgrade commit {tx}` tries again"),
+            };
+            vec![next(again), back]
+        }
+        Place::Unconfirmed { .. } => vec![next(format!("`txupgrade confirm {tx}` keeps it")), back],
+        Place::Stuck { .. } => vec![
+            hint(format!("remove the cause, then `txupgrade rollback {tx}` tries again")),
+            hint(format!(
+                "once it is restored by hand, `txupgrade release {tx} --resume` (or `--leave-down`) closes it"
+            )),
+        ],
+        Place::Abandoned => vec![next("`txupgrade recover` settles it".to_owned())],
+        Place::Running => vec![next(format!("`txupgrade log {tx} --follow` shows what it does"))],
+    }
+}
+
+/// `1.4.2 -> 2.0.0 in 12 s, down for 4 s`.
+pub(crate) fn course(standing: &Standing) -> String {
+    let mut text = versions(standing.from.as_deref(), standing.to.as_deref()).map_or_else(String::new, |v| v + " ");
+    text.push_str(&format!("in {}", words::span(standing.took)));
+    if let Some(down) = standing.downtime {
+        text.push_str(&format!(", down for {}", words::span(down)));
+    }
+    text
+}
+
+/// `1.4.2 -> 2.0.0`, or the one that is known.
+pub(crate) fn versions(from: Option<&str>, to: Option<&str>) -> Option<String> {
+    match (from.map(words::clean), to.map(words::clean)) {
+        (Some(from), Some(to)) if from != to => Some(format!("{from} -> {to}")),
+        (Some(only), _) | (None, Some(only)) => Some(only.into_owned()),
+        (None, None) => None,
+    }
+}
+
+/// Why a transaction turned back, as a clause.
+pub(crate) fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::Failed { task } => format!("{} failed", words::task(task)),
+        Reason::Died => "its process or the machine died".to_owned(),
+        Reason::Asked => "it was asked to".to_owned(),
+        Reason::Signal { number } => format!("{} came", signal(*number)),
+        Reason::NotConfirmed => "it was not confirmed in time".to_owned(),
+    }
+}
+
+fn signal(number: i32) -> String {
+    match number {
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
+    }
+}
+
+struct Lines {
+    paint: Paint,
+    text: String,
+}
+
+impl Lines {
+    fn new(paint: Paint) -> Lines {
+        Lines { paint, text: String::new() }
+    }
+
+    fn plain(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn good(&mut self, line: &str) {
+        let line = self.paint.good(line);
+        self.plain(&line);
+    }
+
+    fn lead(&mut self, indent: &str, lead: &str, rest: &str) {
+        // Rendered mistakes of a plan span lines of their own; they keep their shape under the lead.
+        let mut lines = rest.lines();
+        let first = lines.next().unwrap_or_default();
+        self.plain(format!("{indent}{lead} {}", words::clean(first)).trim_end());
+        for line in lines {
+            self.plain(format!("{indent}  {}", words::clean(line)).trim_end());
+        }
+    }
+
+    fn error(&mut self, statement: &str) {
+        let lead = self.paint.bad("error:");
+        self.lead("", &lead, statement);
+    }
+
+    fn causes(&mut self, causes: &[String]) {
+        for cause in causes {
+            self.lead("  ", "cause:", cause);
+        }
+    }
+
+    fn hint(&mut self, hint: &str) {
+        let lead = self.paint.hint("hint:");
+        self.lead("", &lead, hint);
+    }
+
+    fn next(&mut self, next: &str) {
+        let lead = self.paint.hint("next:");
+        self.lead("  ", &lead, next);
+    }
+
+    fn also(&mut self, task: &TaskId, failure: &Error) {
+        self.lead("  ", "also:", &format!("{} failed: {failure}", words::task(task)));
+    }
+
+    /// Failures that stopped nothing, and warnings.
+    fn noted(&mut self, standing: &Standing) {
+        let lead = self.paint.warn("warning:");
+        for (task, failure) in standing.failure.iter().chain(&standing.others) {
+            self.lead("", &lead, &format!("{} failed: {failure}", words::task(task)));
+        }
+        for warning in &standing.warnings {
+            self.lead("", &lead, warning);
+        }
+    }
+
+    /// The first failure's causes, what else failed, warnings, and the first failure's hints.
+    fn failure(&mut self, standing: &Standing) {
+        if let Some((_, failure)) = &standing.failure {
+            self.causes(std::slice::from_ref(&failure.statement));
+            self.causes(&failure.causes);
+        }
+        for (task, failure) in &standing.others {
+            self.also(task, failure);
+        }
+        let lead = self.paint.warn("warning:");
+        for warning in &standing.warnings {
+            self.lead("", &lead, warning);
+        }
+        if let Some((task, failure)) = &standing.failure {
+            for hint in &failure.hints {
+                self.hint(hint);
+            }
+            self.hint(&format!("its output is in `{}`", log_command(standing, task)));
+        }
+    }
+
+    /// It is aborted or rolled back: why, and `how` it is now.
+    fn went_back(&mut self, standing: &Standing, how: &str, plan: Option<&Path>) {
+        let tx = &standing.tx;
+        let sound = !matches!(&standing.place, Place::Ended { unsound, .. } if !unsound.is_empty());
+        match &standing.reason {
+            Some(Reason::Asked) if sound => {
+                self.good(&format!("{tx} is turned back: {how}"));
+                self.noted(standing);
+                return;
+            }
+            Some(Reason::Died) if sound => {
+                self.plain(&format!("{tx} was interrupted; {how}"));
+                self.noted(standing);
+                return;
+            }
+            Some(Reason::Signal { number }) => self.error(&format!("interrupted by {}; {how}", signal(*number))),
+            Some(Reason::NotConfirmed) => self.error(&format!("{tx} was not confirmed in time; {how}")),
+            _ => match &standing.failure {
+                Some((task, _)) => self.error(&format!("{} failed; {how}", words::task(task))),
+                None => self.error(&format!("{tx} was turned back; {how}")),
+            },
+        }
+        if let Some((_, failure)) = &standing.failure {
+            self.causes(std::slice::from_ref(&failure.statement));
+            self.causes(&failure.causes);
+        }
+        for (task, failure) in &standing.others {
+            self.also(task, failure);
+        }
+        let lead = self.paint.warn("warning:");
+        for warning in &standing.warnings {
+            self.lead("", &lead, warning);
+        }
+        let Some((task, failure)) = &standing.failure else { return };
+        for hint in &failure.hints {
+            self.hint(hint);
+        }
+        let output = format!("its output is in `{}`", log_command(standing, task));
+        match plan {
+            Some(plan) => {
+                let plan = words::clean(&plan.to_string_lossy()).into_owned();
+                self.hint(&format!("{output}; after a fix, `txupgrade run {plan}` again"));
+            }
+            None => self.hint(&output),
+        }
+    }
+
+    fn stuck(&mut self, standing: &Standing, task: &TaskId, restored: &[TaskId], not_restored: &[TaskId]) {
+        let tx = &standing.tx;
+        match &standing.failure {
+            Some((first, _)) if first != task => {
+                self.error(&format!(
+                    "{} failed, and {tx} is stuck on its way back: {} failed",
+                    words::task(first),
+                    words::task(task)
+                ));
+            }
+            _ => self.error(&format!("{tx} is stuck: {} failed", words::task(task))),
+        }
+        if let Some((_, failure)) = &standing.failure {
+            self.causes(std::slice::from_ref(&failure.statement));
+            self.causes(&failure.causes);
+        }
+        for (task, failure) in &standing.others {
+            self.also(task, failure);
+        }
+        self.plain(&format!("  restored: {}", subjects(restored)));
+        let missing = self.paint.bad(&subjects(not_restored));
+        self.plain(&format!("  not restored: {missing}"));
+        let lead = self.paint.warn("warning:");
+        for warning in &standing.warnings {
+            self.lead("", &lead, warning);
+        }
+        for (_, failure) in standing.failure.iter().chain(&standing.others) {
+            for hint in &failure.hints {
+                self.hint(hint);
+            }
+        }
+    }
+}
+
+/// The subjects of tasks; where an action is not a restore it is named, too.
+pub(crate) fn subjects(tasks: &[TaskId]) -> String {
+    let names: Vec<String> = tasks
+        .iter()
+        .map(|task| match task.action {
+            crate::tx::Action::Restore | crate::tx::Action::Reinstate => format!("`{}`", words::clean(&task.subject)),
+            _ => words::task(task),
+        })
+        .collect();
+    if names.is_empty() { "nothing".to_owned() } else { words::list(&names) }
+}
+
+fn log_command(standing: &Standing, task: &TaskId) -> String {
+    let tx = &standing.tx;
+    let subject = words::clean(&task.subject);
+    if subject.contains(' ') {
+        return format!("txupgrade log {tx} '{} {subject}'", task.action);
+    }
+    format!("txupgrade log {tx} {subject}")
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,230 @@
+//! What a person reads, word for word.
+
+use std::time::Duration;
+
+use super::*;
+use crate::tx::Action;
+
+fn task(text: &str) -> TaskId {
+    text.parse().unwrap()
+}
+
+fn at(place: Place) -> Standing {
+    Standing {
+        tx: "notes-3".parse().unwrap(),
+        place,
+        reason: None,
+        failure: None,
+        others: Vec::new(),
+        warnings: Vec::new(),
+        from: Some("1.4.2".to_owned()),
+        to: Some("2.0.0".to_owned()),
+        took: Duration::from_millis(12_300),
+        downtime: Some(Duration::from_millis(4_010)),
+    }
+}
+
+fn ended(outcome: Outcome) -> Standing {
+    at(Place::Ended { outcome, unsound: Vec::new() })
+}
+
+/// Step `migrate` failed.
+fn failed(standing: Standing) -> Standing {
+    let failure = Error::new("`/opt/notes/bin/notes migrate` ended with exit status 3")
+        .because("its last line was: relation \"users\" already exists");
+    Standing {
+        reason: Some(Reason::Failed { task: task("apply migrate") }),
+        failure: Some((task("apply migrate"), failure)),
+        ..standing
+    }
+}
+
+fn reads(standing: &Standing) -> String {
+    super::standing(standing, None, &TimeZone::UTC, Paint::Plain)
+}
+
+#[test]
+fn an_error_has_a_line_for_each_cause_and_hint() {
+    let error = Error::new("cannot read the plan `notes.toml`")
+        .because("permission denied")
+        .because("it belongs to `root`")
+        .hint("run it as root")
+        .hint("sudo txupgrade run notes.toml");
+    insta::assert_snapshot!(super::error(&error, Paint::Plain), @"");
+}
+
+#[test]
+fn mistakes_of_a_plan_keep_their_shape() {
+    let error = Error::new("notes.toml:3:1: unknown key `nam`\n3 | nam = \"x\"\n  | ^^^");
+    insta::assert_snapshot!(super::error(&error, Paint::Plain), @"");
+}
+
+#[test]
+fn what_a_program_said_cannot_write_to_the_terminal() {
+    let error = Error::new("it failed").because("its last line was: \u{1b}]0;owned\u{7}");
+    assert_eq!(
+        super::error(&error, Paint::Plain),
+        "error: it failed\n  cause: its last line was: \\u{1b}]0;owned\\u{7}\n"
+    );
+}
+
+#[test]
+fn committed() {
+    insta::assert_snapshot!(reads(&ended(Outcome::Committed)), @"");
+}
+
+#[test]
+fn committed_without_versions_or_downtime() {
+    let standing = Standing { from: None, to: None, downtime: None, ..ended(Outcome::Committed) };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn committed_with_warnings_and_a_failed_finish_step() {
+    let standing = Standing {
+        failure: Some((task("finish report"), Error::new("`report` ended with exit status 1"))),
+        warnings: vec!["`/opt/notes/cache` is a mount point; it was not captured".to_owned()],
+        ..ended(Outcome::Committed)
+    };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn rolled_back_tells_the_first_failure_first() {
+    let mut standing = failed(ended(Outcome::RolledBack));
+    standing.others.push((task("undo fetch"), Error::new("`rm` ended with exit status 1")));
+    insta::assert_snapshot!(
+        super::standing(&standing, Some(Path::new("notes.toml")), &TimeZone::UTC, Paint::Plain), @"");
+}
+
+#[test]
+fn rolled_back_because_a_requirement_of_words_failed() {
+    let standing = Standing {
+        reason: Some(Reason::Failed { task: task("require the version") }),
+        failure: Some((
+            task("require the version"),
+            Error::new("1.2.0 is not in `>=1.4, <2.0`").hint("upgrade to 1.4 first"),
+        )),
+        ..ended(Outcome::Aborted)
+    };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn rolled_back_and_unsound() {
+    let mut standing = failed(at(Place::Ended { outcome: Outcome::RolledBack, unsound: vec![task("recheck page")] }));
+    standing.others.push((task("recheck page"), Error::new("status 500")));
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn turned_back_when_asked() {
+    let standing = Standing { reason: Some(Reason::Asked), ..ended(Outcome::RolledBack) };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn turned_back_by_a_signal() {
+    let standing = Standing { reason: Some(Reason::Signal { number: 15 }), ..ended(Outcome::RolledBack) };
+    insta::assert_snapshot!(reads(&standing), @"");
+    let standing = Standing { reason: Some(Reason::Signal { number: 2 }), ..ended(Outcome::Aborted) };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn turned_back_after_a_crash() {
+    let standing = Standing { reason: Some(Reason::Died), ..ended(Outcome::RolledBack) };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn turned_back_because_nobody_confirmed() {
+    let standing = Standing { reason: Some(Reason::NotConfirmed), ..ended(Outcome::RolledBack) };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn stuck_says_what_is_restored_and_the_two_ways_out() {
+    let mut standing = failed(at(Place::Stuck {
+        task: task("restore db"),
+        restored: vec![task("restore code"), task("restore config")],
+        not_restored: vec![task("restore db"), task("undo fetch")],
+    }));
+    standing.others.push((
+        task("restore db"),
+        Error::new("cannot write `/var/lib/notes/notes.db`").because("no space left on device"),
+    ));
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn stuck_before_anything_was_restored() {
+    let mut standing =
+        at(Place::Stuck { task: task("prove code"), restored: Vec::new(), not_restored: vec![task("restore code")] });
+    standing.reason = Some(Reason::Asked);
+    standing.failure = Some((task("prove code"), Error::new("an archive is damaged")));
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn captured_says_how_it_goes_on() {
+    let standing = Standing { to: None, downtime: None, ..at(Place::Captured) };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn applied_says_how_it_goes_on() {
+    let standing = Standing { to: None, downtime: None, ..at(Place::Applied) };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn on_hold_says_what_failed_and_how_it_goes_on() {
+    let mut standing = failed(at(Place::OnHold { task: task("apply migrate") }));
+    standing.reason = None;
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn on_hold_at_a_check() {
+    let standing = Standing {
+        failure: Some((task("verify page"), Error::new("status 500"))),
+        ..at(Place::OnHold { task: task("verify page") })
+    };
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn unconfirmed_says_until_when() {
+    let standing = at(Place::Unconfirmed { until: "2026-11-21T03:25:19.5Z".to_owned() });
+    insta::assert_snapshot!(reads(&standing), @"");
+}
+
+#[test]
+fn released_lists_the_displaced_copies() {
+    let copies = [PathBuf::from("/opt/notes/.txupgrade-notes-3-code")];
+    let text = reads(&ended(Outcome::Released)) + &displaced(&copies, Paint::Plain);
+    insta::assert_snapshot!(text, @"");
+}
+
+#[test]
+fn interrupted_and_running() {
+    insta::assert_snapshot!(reads(&at(Place::Abandoned)), @"");
+    insta::assert_snapshot!(reads(&at(Place::Running)), @"");
+}
+
+#[test]
+fn colour_only_adds_colour() {
+    let standing = failed(ended(Outcome::RolledBack));
+    let plain = reads(&standing);
+    let coloured = super::standing(&standing, None, &TimeZone::UTC, Paint::Colour);
+    let stripped = coloured.replace("\u{1b}[1;31m", "").replace("\u{1b}[36m", "").replace("\u{1b}[0m", "");
+    assert_ne!(coloured, plain);
+    assert_eq!(stripped, plain);
+}
+
+#[test]
+fn every_action_has_a_noun() {
+    let nouns: Vec<String> = Action::ALL.map(|action| words::task(&TaskId::new(action, "x"))).to_vec();
+    insta::assert_snapshot!(nouns.join("\n"), @"");
+}

@@ -1,0 +1,372 @@
+//! What each task of an itinerary does.
+//!
+//! A task reads what earlier ones returned from the folded state and from nothing else, so that a task of a recovered
+//! transaction cannot be told from one of a live transaction.
+
+use super::bind::Instance;
+use super::flatten::{ROOM, SNAPSHOT, VERSION, of_resource, of_step};
+use super::world::{Moment, World};
+use crate::check::{Check, Finding};
+use crate::context::{Context, Direction, default_timeout, run};
+use crate::error::{Error, Fault, Result};
+use crate::plan::{Expect, Prove};
+use crate::resource::{Captured, Changes, Resource};
+use crate::step::Step;
+use crate::store::ObjectId;
+use crate::sys::process::Log;
+use crate::sys::signal::Stop;
+use crate::tx::{Action, Extent, Heading, Output, State, TaskId};
+
+/// What a task has at hand.
+struct Job<'j> {
+    task: &'j TaskId,
+    state: &'j State,
+    moment: Moment,
+    log: Log,
+    stop: &'j Stop,
+}
+
+impl World<'_> {
+    /// Does what `task` says.
+    pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
+        self.make_scratch()?;
+        let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
+        match self.act_on(&job) {
+            Ok(mut output) => {
+                output.note = job.log.masked(&output.note);
+                output.warnings.iter_mut().for_each(|warning| *warning = job.log.masked(warning));
+                Ok(output)
+            }
+            Err(error) => Err(job.log.masked_error(error)),
+        }
+    }
+
+    fn act_on(&self, job: &Job<'_>) -> Result<Output> {
+        let Job { task, state, .. } = *job;
+        let subject = task.subject.as_str();
+        match task.action {
+            Action::Require => self.require(job),
+            Action::Prepare | Action::Apply | Action::Finish => self.run_step(job, self.step(subject)?),
+            Action::Precapture => {
+                let resource = self.resource(subject)?;
+                self.capture(job, resource, self.bases.get(subject).copied())
+            }
+            Action::Capture => {
+                let ahead = manifest_of(state, Action::Precapture, subject);
+                self.capture(job, self.resource(subject)?, ahead.or(self.bases.get(subject).copied()))
+            }
+            Action::Prove => match state.heading() {
+                Heading::Forward => self.prove_capture(job, self.resource(subject)?),
+                Heading::Backward(_) => self.prove_way_back(job),
+            },
+            Action::Quiesce | Action::Resume => self.quiesce_or_resume(job),
+            Action::Verify if subject == VERSION => self.verify_version(job),
+            Action::Verify => self.ask(job, subject),
+            Action::Diagnose => self.diagnose(job),
+            Action::Undo => {
+                let step = self.step(subject)?;
+                step.kind.undo(&self.cx(job, subject, step.line.as_deref()))
+            }
+            Action::Restore => {
+                let resource = self.resource(subject)?;
+                let manifest = manifest_of(state, Action::Capture, subject);
+                let manifest = manifest.ok_or_else(|| Error::new(format!("`{subject}` was not captured")))?;
+                self.restore(job, resource, manifest)
+            }
+            Action::Reinstate => self.restore(job, self.resource(subject)?, self.target_manifest(subject)?),
+            Action::Recheck if subject == VERSION => self.recheck_version(job),
+            Action::Recheck => match subject.strip_prefix(&of_resource("")) {
+                Some(name) => self.recheck_resource(job, name),
+                None => self.ask(job, subject),
+            },
+        }
+    }
+
+    fn cx<'c>(&'c self, job: &'c Job<'_>, subject: &str, line: Option<&str>) -> Context<'c> {
+        self.context(&job.moment, subject, line, &job.log, job.stop)
+    }
+
+    fn step(&self, name: &str) -> Result<&Instance<dyn Step>> {
+        let found = self.bound.steps.iter().find(|step| step.name == name);
+        found.ok_or_else(|| Error::new(format!("the plan has no step `{name}`")))
+    }
+
+    fn resource(&self, name: &str) -> Result<&Instance<dyn Resource>> {
+        let found = self.bound.resources.iter().find(|resource| resource.name == name);
+        found.ok_or_else(|| Error::new(format!("the plan has no resource `{name}`")))
+    }
+
+    fn check(&self, name: &str) -> Result<&Instance<dyn Check>> {
+        let found = self.bound.checks.iter().find(|check| check.name == name);
+        found.ok_or_else(|| Error::new(format!("the plan has no check `{name}`")))
+    }
+
+    fn target_manifest(&self, name: &str) -> Result<ObjectId> {
+        let manifest = self.target.manifests.get(name).copied();
+        manifest.ok_or_else(|| Error::new(format!("the transaction to undo did not capture `{name}`")))
+    }
+
+    fn require(&self, job: &Job<'_>) -> Result<Output> {
+        match job.task.subject.as_str() {
+            VERSION => self.require_version(job),
+            ROOM => self.require_room(job.state),
+            SNAPSHOT => {
+                let manifests: Vec<ObjectId> = self.target.manifests.values().copied().collect();
+                Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+            }
+            subject => {
+                if let Some(name) = subject.strip_prefix(&of_resource("")) {
+                    let resource = self.resource(name)?;
+                    let estimate = resource.kind.probe(&self.cx(job, name, resource.line.as_deref()))?;
+                    let note = format!("{}, {} items", bytes(estimate.bytes), estimate.items);
+                    let warnings = estimate.warnings;
+                    return Ok(Output { bytes: Some(estimate.bytes), note, warnings, ..Output::default() });
+                }
+                if let Some(name) = subject.strip_prefix(&of_step("")) {
+                    let step = self.step(name)?;
+                    let cx = self.cx(job, name, step.line.as_deref());
+                    let warnings = self.refuse_to_drop(step, &cx)?;
+                    let mut output = step.kind.require(&cx)?;
+                    output.warnings.extend(warnings);
+                    return Ok(output);
+                }
+                self.ask(job, subject)
+            }
+        }
+    }
+
+    /// Reads the version with the check that `[version]` names.
+    pub(super) fn read_version(&self, cx: &Context<'_>) -> Result<String> {
+        let Some(version) = &self.bound.version else {
+            return Err(Error::new("the plan does not say how to read the version"));
+        };
+        let text = version.check.read_text(cx).map_err(|error| error.within("cannot read the version"))?;
+        let found = version.spec.reading.version(&text, &cx.scope)?;
+        found.ok_or_else(|| {
+            let said = text.lines().next().unwrap_or("nothing").to_owned();
+            Error::new("cannot find a version in what was read").because(format!("it said: {said}"))
+        })
+    }
+
+    fn require_version(&self, job: &Job<'_>) -> Result<Output> {
+        let found = self.read_version(&self.cx(job, VERSION, None))?;
+        let spec = self.bound.version.as_ref().map(|version| &version.spec);
+        let upgrade = job.state.itinerary().purpose == crate::tx::Purpose::Upgrade;
+        if let Some(from) = spec.and_then(|spec| spec.from.as_ref()).filter(|_| upgrade)
+            && !from.holds(&found)?
+        {
+            let there = spec.and_then(|spec| spec.to.as_ref()).is_some_and(|to| to.holds(&found).unwrap_or(false));
+            let error =
+                Error::new(format!("version {found} is installed, and this plan upgrades from `{}`", from.text()));
+            return Err(if there {
+                error.hint(format!("version {found} is what this plan upgrades to: there is nothing to do"))
+            } else {
+                error.hint(format!(
+                    "`{}` is a required stop: upgrade to a version in it first, with a plan that leads there",
+                    from.text()
+                ))
+            });
+        }
+        Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
+    }
+
+    fn verify_version(&self, job: &Job<'_>) -> Result<Output> {
+        let found = self.read_version(&self.cx(job, VERSION, None))?;
+        let to = self.bound.version.as_ref().and_then(|version| version.spec.to.as_ref());
+        if let Some(to) = to
+            && !to.holds(&found)?
+        {
+            return Err(Error::new(format!("version {found} is installed, and the plan wants `{}`", to.text())));
+        }
+        Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
+    }
+
+    fn recheck_version(&self, job: &Job<'_>) -> Result<Output> {
+        let Some(wanted) = job.moment.version.as_deref() else {
+            return Ok(Output::note("it was not known before"));
+        };
+        let found = self.read_version(&self.cx(job, VERSION, None))?;
+        if found != wanted {
+            return Err(Error::new(format!("version {found} is installed, and {wanted} was before")));
+        }
+        Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
+    }
+
+    fn ask(&self, job: &Job<'_>, name: &str) -> Result<Output> {
+        let check = self.check(name)?;
+        let finding = self.ask_patiently(check, &self.cx(job, name, check.line.as_deref()))?;
+        answer(name, finding)
+    }
+
+    fn run_step(&self, job: &Job<'_>, step: &Instance<dyn Step>) -> Result<Output> {
+        let cx = self.cx(job, &step.name, step.line.as_deref());
+        let mut output = step.kind.run(&cx)?;
+        if let Some(expect) = &step.common.expect {
+            self.see(expect, &cx)?;
+        }
+        if !step.common.carry.is_empty() {
+            output.warnings.extend(self.carry(step, &cx, job.state)?);
+        }
+        Ok(output)
+    }
+
+    /// Exit statuses lie: a step whose `expect` is not seen has failed.
+    fn see(&self, expect: &Expect, cx: &Context<'_>) -> Result<()> {
+        if let Some(why) = expect.reading.judge(&cx.said.borrow(), &cx.scope)? {
+            let said = cx.said.borrow();
+            let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+            return Err(
+                Error::new(format!("its output {why}")).because(format!("its last line was: {}", cx.log.masked(last)))
+            );
+        }
+        for reference in &expect.checks {
+            let finding = crate::context::Peers::ask(self, reference, cx)?;
+            if !finding.passed() {
+                return Err(Error::new(format!("the check `{reference}` does not pass")).because(finding.found));
+            }
+        }
+        Ok(())
+    }
+
+    fn capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, base: Option<ObjectId>) -> Result<Output> {
+        let captured: Captured =
+            resource.kind.capture(&self.cx(job, &resource.name, resource.line.as_deref()), base)?;
+        Ok(Output {
+            manifest: Some(captured.manifest.to_string()),
+            bytes: Some(captured.bytes),
+            stored: Some(captured.stored),
+            note: format!("{} in {} items, {} new", bytes(captured.bytes), captured.items, bytes(captured.stored)),
+            warnings: captured.warnings,
+            ..Output::default()
+        })
+    }
+
+    fn prove_capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>) -> Result<Output> {
+        let manifest = manifest_of(job.state, Action::Capture, &resource.name);
+        let manifest = manifest.ok_or_else(|| Error::new(format!("`{}` was not captured", resource.name)))?;
+        let read = self.prove(job, &[manifest])?;
+        let mut note = format!("{} read back", bytes(read));
+        if self.bound.policy.prove != Some(Prove::Read) {
+            let cx = self.cx(job, &resource.name, resource.line.as_deref());
+            if let Some(loaded) = resource.kind.prove(&cx, manifest)? {
+                note = format!("{note}, {loaded}");
+            }
+        }
+        Ok(Output::note(note))
+    }
+
+    /// Before anything is taken back: nothing of an interrupted task still runs, and all that a restore needs can be read.
+    fn prove_way_back(&self, job: &Job<'_>) -> Result<Output> {
+        for (task, progress) in job.state.forward() {
+            let begun = matches!(task.id.action, Action::Prepare | Action::Apply | Action::Undo);
+            if begun && progress != crate::tx::Progress::Done {
+                crate::sys::process::end_all(&self.logs(), &self.token(&task.id))
+                    .map_err(|error| error.within(format!("cannot end what `{}` has left running", task.id)))?;
+            }
+        }
+        let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
+        let manifests: Vec<ObjectId> =
+            captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
+        Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+    }
+
+    /// Reads and checks all that a restore of `manifests` needs. Returns bytes.
+    fn prove(&self, job: &Job<'_>, manifests: &[ObjectId]) -> Result<u64> {
+        let what = job.task.to_string();
+        self.ground.store.prove(manifests, &|done, total| self.ground.monitor.progress(&what, done, total))
+    }
+
+    fn quiesce_or_resume(&self, job: &Job<'_>) -> Result<Output> {
+        let subject = job.task.subject.as_str();
+        let found = self.bound.quiesces.iter().find(|quiesce| quiesce.name == subject);
+        let quiesce = found.ok_or_else(|| Error::new(format!("the plan has no quiesce `{subject}`")))?;
+        let cx = self.cx(job, subject, quiesce.line.as_deref());
+        if job.task.action == Action::Resume {
+            return quiesce.kind.resume(&cx);
+        }
+        let acted = quiesce.kind.quiesce(&cx);
+        let Some(expect) = &quiesce.common.expect else { return acted };
+        // With the application half changed its own word does not count any more; what it was to achieve does.
+        let half_changed = job.moment.direction == Direction::Backward;
+        let output = match acted {
+            Err(error) if half_changed && !matches!(error.fault, Fault::Signal(_)) => {
+                Output { warnings: vec![error.to_string()], ..Output::default() }
+            }
+            acted => acted?,
+        };
+        self.see(expect, &cx)?;
+        Ok(output)
+    }
+
+    fn diagnose(&self, job: &Job<'_>) -> Result<Output> {
+        let number = job.task.subject.rsplit(' ').next().and_then(|number| number.parse::<usize>().ok());
+        let command = number.and_then(|number| self.bound.policy.diagnose.get(number.checked_sub(1)?));
+        let command = command.ok_or_else(|| Error::new("the plan has no such diagnosis"))?;
+        let ran = run::command(&self.cx(job, "diagnose", None), command, default_timeout::QUIESCE)?;
+        Ok(Output::note(ran.shown))
+    }
+
+    fn restore(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, manifest: ObjectId) -> Result<Output> {
+        let cx = self.cx(job, &resource.name, resource.line.as_deref());
+        if job.state.extent() == Extent::Whole {
+            self.ground.store.head(manifest)?;
+        }
+        let changes = resource.kind.restore(&cx, manifest)?;
+        let note = match changes.items.len() {
+            0 => "nothing differed".to_owned(),
+            1 => "1 item put back".to_owned(),
+            many => format!("{many} items put back"),
+        };
+        Ok(Output::note(note))
+    }
+
+    fn recheck_resource(&self, job: &Job<'_>, name: &str) -> Result<Output> {
+        let resource = self.resource(name)?;
+        let manifest = match job.state.heading() {
+            Heading::Forward => self.target_manifest(name)?,
+            Heading::Backward(_) => manifest_of(job.state, Action::Capture, name)
+                .ok_or_else(|| Error::new(format!("`{name}` was not captured")))?,
+        };
+        let changes = resource.kind.diff(&self.cx(job, name, resource.line.as_deref()), manifest)?;
+        if changes.is_empty() {
+            return Ok(Output::note("as it was"));
+        }
+        Err(Error::new(format!("`{name}` is not as it was")).because(first_names(&changes)))
+    }
+}
+
+/// The manifest that a task of the forward list returned.
+pub(super) fn manifest_of(state: &State, action: Action, subject: &str) -> Option<ObjectId> {
+    state.output(&TaskId::new(action, subject))?.manifest.as_ref()?.parse().ok()
+}
+
+fn answer(name: &str, finding: Finding) -> Result<Output> {
+    if finding.passed() {
+        return Ok(Output::note(finding.found));
+    }
+    Err(Error::new(format!("the check `{name}` does not pass")).because(finding.found))
+}
+
+fn first_names(changes: &Changes) -> String {
+    const SHOWN: usize = 5;
+    let mut names: Vec<String> = changes.items.iter().take(SHOWN).map(|change| format!("`{}`", change.name)).collect();
+    if changes.items.len() > SHOWN {
+        names.push(format!("and {} more", changes.items.len() - SHOWN));
+    }
+    format!("it differs in {}", names.join(", "))
+}
+
+/// A number of bytes as people read it: `312 MB` (powers of ten).
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64 / 1000.0;
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if value < 9.95 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+}

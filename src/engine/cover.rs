@@ -1,0 +1,176 @@
+//! What a step would lose, what it carries over, and whether there is room.
+
+use std::path::{Path, PathBuf};
+
+use super::act::{bytes, manifest_of};
+use super::bind::Instance;
+use super::world::World;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::resource::Resource;
+use crate::step::Step;
+use crate::sys::mounts;
+use crate::tx::{Action, Output, State};
+
+impl World<'_> {
+    /// Refuses a step that would drop what no resource captures and nothing carries, or that has a mount point inside.
+    pub(super) fn refuse_to_drop(&self, step: &Instance<dyn Step>, cx: &Context<'_>) -> Result<Vec<String>> {
+        for path in step.kind.replaces(cx)? {
+            self.refuse_state_dir(&path, &format!("what the step `{}` replaces", step.name))?;
+            if path.symlink_metadata().is_err() {
+                continue;
+            }
+            if mounts::is_mount_point(&path)? {
+                return Err(Error::new(format!("`{}` is a mount point and cannot be replaced", path.display()))
+                    .hint("replace a directory below it, or unmount it first"));
+            }
+            if let Some(inside) = mounts::below(&path)?.first() {
+                return Err(Error::new(format!(
+                    "`{}` has a mount point inside and cannot be replaced",
+                    path.display()
+                ))
+                .because(format!("something is mounted at `{}`", inside.display()))
+                .hint(format!("umount {}", inside.display())));
+            }
+            let carried = self.carried(step, cx)?;
+            self.refuse_uncaptured(step, &path, &carried)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn refuse_uncaptured(&self, step: &Instance<dyn Step>, path: &Path, carried: &[PathBuf]) -> Result<()> {
+        let mut captured = self.paths.iter().flatten();
+        if captured.any(|root| path.starts_with(root)) {
+            return Ok(());
+        }
+        // Nothing captures the whole: then every entry of it has to be captured or carried by itself.
+        let kept = |entry: &Path| {
+            let mut keepers = self.paths.iter().flatten().chain(carried);
+            keepers.any(|keeper| entry.starts_with(keeper))
+        };
+        let mut lost = Vec::new();
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path)
+                .map_err(|error| Error::new(format!("cannot read `{}`", path.display())).because(error))?
+            {
+                let entry =
+                    entry.map_err(|error| Error::new(format!("cannot read `{}`", path.display())).because(error))?;
+                if !kept(&entry.path()) {
+                    lost.push(format!("`{}`", entry.path().display()));
+                }
+            }
+            lost.sort();
+        } else {
+            lost.push(format!("`{}`", path.display()));
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(format!("the step `{}` would drop what is captured nowhere", step.name))
+            .because(format!("no resource captures and no `carry` keeps {}", lost.join(", ")))
+            .hint(format!("add a resource with path = \"{}\", or name what must stay in `carry`", path.display())))
+    }
+
+    /// The absolute paths that a step carries over.
+    fn carried(&self, step: &Instance<dyn Step>, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        let base = step.kind.replaces(cx)?.into_iter().next();
+        let mut paths = Vec::new();
+        for template in &step.common.carry {
+            let text = template.expand(&cx.scope)?;
+            let text = text.trim_end_matches('/');
+            paths.push(match &base {
+                Some(base) => base.join(text),
+                None => template.path(&cx.scope)?,
+            });
+        }
+        Ok(paths)
+    }
+
+    /// Puts the paths that a step carries back as they were captured, each by the resources that hold it.
+    pub(super) fn carry(&self, step: &Instance<dyn Step>, cx: &Context<'_>, state: &State) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        for path in self.carried(step, cx)? {
+            let mut held = false;
+            for (index, resource) in self.bound.resources.iter().enumerate() {
+                let roots = &self.paths[index];
+                let inside = roots.iter().any(|root| path.starts_with(root));
+                let around = roots.first().is_some_and(|root| root.starts_with(&path));
+                if !inside && !around {
+                    continue;
+                }
+                let Some(manifest) = manifest_of(state, Action::Capture, &resource.name) else { continue };
+                let mut own = cx.with_scope(cx.scope.clone());
+                own.subject.clone_from(&resource.name);
+                own.left_out = self.inner_paths(&resource.name);
+                let part = if around { None } else { Some(path.as_path()) };
+                resource.kind.carry(&own, manifest, part)?;
+                held = true;
+            }
+            if !held {
+                warnings.push(format!("`{}` is carried by no resource", path.display()));
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Whether the filesystems at hand can take what this transaction will write.
+    pub(super) fn require_room(&self, state: &State) -> Result<Output> {
+        let mut needs: Vec<(PathBuf, u64, String)> = Vec::new();
+        let mut store = 0;
+        for (index, resource) in self.bound.resources.iter().enumerate() {
+            let probe =
+                state.output(&crate::tx::TaskId::new(Action::Require, super::flatten::of_resource(&resource.name)));
+            let size = probe.and_then(|output| output.bytes).unwrap_or_default();
+            store += self.forecast(resource, size);
+            // A restore writes beside: at most everything that was there, next to what the upgrade left.
+            if let Some(root) = self.paths[index].first() {
+                needs.push((root.clone(), size / 4, format!("a rollback of `{}`", resource.name)));
+            }
+        }
+        needs.push((self.ground.dir.to_path_buf(), store, "the snapshot".to_owned()));
+        let room = enough(&needs)?;
+        Ok(Output {
+            bytes: Some(store),
+            note: format!("{} needed for the snapshot, {} free", bytes(store), bytes(room)),
+            ..Output::default()
+        })
+    }
+
+    /// How many bytes a capture will add: all of it the first time (it is compressed, so this is cautious), a part
+    /// of it when there is a snapshot already.
+    pub(super) fn forecast(&self, resource: &Instance<dyn Resource>, size: u64) -> u64 {
+        if self.bases.contains_key(&resource.name) { size / 4 } else { size }
+    }
+}
+
+/// Refuses when needs on one filesystem add up to more than it has. Returns what is free where the last one is.
+fn enough(needs: &[(PathBuf, u64, String)]) -> Result<u64> {
+    const RESERVE: u64 = 16 << 20;
+    let mut totals: Vec<(u64, u64, u64, Vec<&str>, &Path)> = Vec::new();
+    let mut last = 0;
+    for (path, need, what) in needs {
+        let device = mounts::device(path)?;
+        let free = mounts::free(path)?;
+        last = free;
+        match totals.iter_mut().find(|total| total.0 == device) {
+            Some(total) => {
+                total.1 += need;
+                total.3.push(what);
+            }
+            None => totals.push((device, *need, free, vec![what], path)),
+        }
+    }
+    for (_, need, free, what, path) in totals {
+        if need > 0 && need + RESERVE > free {
+            return Err(Error::new(format!("there is not enough room for `{}`", path.display()))
+                .because(format!(
+                    "{} may be needed for {}, and {} are free",
+                    bytes(need + RESERVE),
+                    what.join(", "),
+                    bytes(free)
+                ))
+                .hint("make room, or put the state directory on a larger filesystem with --state-dir"));
+        }
+    }
+    Ok(last)
+}

@@ -1,0 +1,214 @@
+//! `apply`, `commit` and `confirm`: an open transaction is carried further.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::begin::snapshot_after;
+use super::office::{Office, lock_tx, tell, the_open_one};
+use super::rollback::target;
+use super::{Place, Site, Standing, StepsDone, Wait};
+use crate::engine::{self, Driver, Drove, World, left_to_recover, remaining};
+use crate::error::{Error, Fault, Result};
+use crate::journal::Journal;
+use crate::name::TxId;
+use crate::sys::detached;
+use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Purpose, State, TaskId};
+
+/// Runs the steps of an open transaction; `skip` names steps that were done by hand.
+pub fn apply(site: &Site, tx: Option<&TxId>, skip: &[String]) -> Result<Standing> {
+    on_the_way_forward(site, tx, Wait::No, |driver, tx| {
+        for name in skip {
+            let step = driver.state().steps_missing().into_iter().find(|step| step.subject == *name);
+            let step = step.ok_or_else(|| {
+                Error::new(format!("`{tx}` has no step `{name}` that has still to run")).fault(Fault::Usage)
+            })?;
+            driver.append(Event::Skipped { task: step })?;
+        }
+        if driver.state().steps_missing().is_empty() && driver.state().goal() >= Goal::Applied {
+            return Ok(());
+        }
+        if driver.state().on_hold().is_some_and(|task| task.action.is_step()) {
+            driver.append(Event::Retried { extent: Extent::Whole })?;
+        }
+        if driver.state().on_hold().is_none() { driver.aim(Goal::Applied) } else { Ok(()) }
+    })
+}
+
+/// Resumes and verifies an open transaction, and commits it.
+pub fn commit(site: &Site, tx: Option<&TxId>, steps: StepsDone, wait: Wait) -> Result<Standing> {
+    on_the_way_forward(site, tx, wait, |driver, tx| {
+        let missing = driver.state().steps_missing();
+        if steps == StepsDone::AsJournaled && !missing.is_empty() {
+            let names: Vec<String> = missing.iter().map(|step| format!("`{}`", step.subject)).collect();
+            return Err(Error::new(format!("`{tx}` cannot be committed: its steps {} have not run", names.join(", ")))
+                .hint(format!("`txupgrade apply {tx}` runs them"))
+                .hint(format!("`txupgrade commit {tx} --steps-done` says that you have done them by hand")));
+        }
+        for step in missing {
+            driver.append(Event::Skipped { task: step })?;
+        }
+        if driver.state().on_hold().is_some() {
+            driver.append(Event::Retried { extent: Extent::Whole })?;
+        }
+        driver.aim(Goal::Committed)
+    })
+}
+
+/// Keeps what `confirm_within` would take back.
+pub fn confirm(site: &Site, tx: Option<&TxId>) -> Result<Standing> {
+    on_the_way_forward(site, tx, Wait::No, |driver, tx| match driver.state().awaiting().map(remaining) {
+        None => Err(Error::new(format!("`{tx}` does not wait for a confirmation"))
+            .hint("`txupgrade status` says what it waits for")),
+        Some(None) => Err(Error::new(format!("the time to confirm `{tx}` is over"))
+            .hint("`txupgrade recover` takes it back now, if nothing has yet")),
+        Some(Some(_)) => driver.append(Event::Confirmed),
+    })
+}
+
+/// Opens a transaction that goes forward and stands still, does what `act` says and drives it on.
+fn on_the_way_forward(
+    site: &Site,
+    tx: Option<&TxId>,
+    wait: Wait,
+    act: impl FnOnce(&mut Driver<'_>, &TxId) -> Result<()>,
+) -> Result<Standing> {
+    let mut office = Office::open(site)?;
+    let tx = the_open_one(&office.journal, tx)?;
+    let lock = lock_tx(&office.dir, &tx)?;
+    let Office { dir, tmp, store, journal, .. } = &mut office;
+    let told = tell(journal, &tx)?;
+    refuse_unless_forward(&tx, &told.state)?;
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
+    let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
+    driver.take_over()?;
+    act(&mut driver, &tx)?;
+    settle(&mut driver)?;
+    drop(driver);
+    drop(lock);
+    finish(site, &mut office, &tx, wait)
+}
+
+fn refuse_unless_forward(tx: &TxId, state: &State) -> Result<()> {
+    if let Some(outcome) = state.ended() {
+        let ended = match outcome {
+            Outcome::Committed => "is committed",
+            Outcome::Aborted => "was aborted",
+            Outcome::RolledBack => "was rolled back",
+            Outcome::Released => "was released",
+        };
+        return Err(Error::new(format!("`{tx}` {ended} already")).hint(format!("txupgrade show {tx}")));
+    }
+    if state.stuck().is_some() {
+        return Err(Error::new(format!("`{tx}` is stuck on its way back"))
+            .hint(format!("`txupgrade rollback {tx}` tries again"))
+            .hint(format!("`txupgrade release {tx} --resume` declares it settled by hand")));
+    }
+    if !state.is_settled() || *state.heading() != Heading::Forward {
+        return Err(Error::new(format!("`{tx}` was interrupted")).hint("`txupgrade recover` settles it first"));
+    }
+    Ok(())
+}
+
+/// Makes the world of a transaction again, from what it journaled when it began: the plan as it was then.
+pub(super) fn reopen<'a>(
+    journal: &dyn Journal,
+    ground: engine::Ground<'a>,
+    tx: &TxId,
+    state: &State,
+) -> Result<World<'a>> {
+    let begun = state.begun();
+    let again = || -> Result<World<'a>> {
+        let text = ground.store.get(begun.plan.parse()?)?;
+        let text = String::from_utf8(text).map_err(|_| Error::new("the plan as it was kept is not text"))?;
+        let read = engine::read_plan(&text, Path::new(&begun.path), &begun.set)?;
+        let mut bound = engine::bind_on(&ground, read, Some(&begun.lists))?;
+        bound.leave_out(&begun.left_out);
+        let mut world = World::new(ground, bound, tx.to_string())?;
+        if let Some(undone) = begun.undoes.first() {
+            world.target = target(&world, &tell(journal, &undone.parse()?)?)?;
+        }
+        Ok(world)
+    };
+    again().map_err(|error| error.within(format!("cannot read the plan of `{tx}` back")))
+}
+
+/// Drives until it stands still.
+pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
+    match driver.drive()? {
+        Drove::Settled => Ok(()),
+        Drove::LeftToRecover => Err(left_to_recover(driver.tx(), driver.stop())),
+    }
+}
+
+/// Tells where a transaction stands after a verb has acted on it; one that waits for its confirmation gets a keeper.
+pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) -> Result<Standing> {
+    let told = tell(&office.journal, tx)?;
+    let standing = Standing::of(&told);
+    let upgrade = told.state.itinerary().purpose == Purpose::Upgrade;
+    if upgrade && told.state.ended() == Some(Outcome::Committed) {
+        snapshot_after(site, office, &told);
+    }
+    if !matches!(standing.place, Place::Unconfirmed { .. }) {
+        return Ok(standing);
+    }
+    keep_watch(site, tx)?;
+    if wait == Wait::No {
+        return Ok(standing);
+    }
+    while site.stop.signal().is_none() {
+        std::thread::sleep(Duration::from_millis(200));
+        let standing = Standing::of(&tell(&office.journal, tx)?);
+        if matches!(standing.place, Place::Ended { .. } | Place::Stuck { .. }) {
+            return Ok(standing);
+        }
+    }
+    Ok(standing)
+}
+
+/// Starts the keeper: a process of its own that turns the transaction back when its time to confirm is over.
+pub(super) fn keep_watch(site: &Site, tx: &TxId) -> Result<()> {
+    let dir = site.dir.as_os_str().to_owned();
+    detached::start_self(&["--state-dir".into(), dir, "keep-watch".into(), tx.to_string().into()])
+        .map_err(|error| error.within(format!("cannot start the process that takes `{tx}` back in time")))
+}
+
+/// What the keeper does: waits until the time to confirm is over, and turns back what was not confirmed. A
+/// transaction that was settled meanwhile is left alone.
+pub fn keep_until_due(site: &Site, tx: &TxId) -> Result<()> {
+    loop {
+        let mut office = Office::open(site)?;
+        let told = tell(&office.journal, tx)?;
+        match told.state.awaiting().map(remaining) {
+            None => return Ok(()),
+            // Short naps, so that a suspended machine or a confirmation in between is noticed.
+            Some(Some(left)) => {
+                drop(office);
+                std::thread::sleep(left.min(Duration::from_secs(5)));
+            }
+            Some(None) => {
+                let lock = match lock_tx(&office.dir, tx) {
+                    Err(error) if error.fault == Fault::Locked => {
+                        drop(office);
+                        std::thread::sleep(Duration::from_millis(200));
+                        continue;
+                    }
+                    taken => taken?,
+                };
+                let Office { dir, tmp, store, journal, .. } = &mut office;
+                let told = tell(journal, tx)?;
+                let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+                let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
+                driver.take_over()?;
+                driver.turn_back_if_unconfirmed()?;
+                settle(&mut driver)?;
+                drop(lock);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The manifest that a transaction captured of a resource.
+pub(super) fn manifest_of(state: &State, resource: &str) -> Option<crate::store::ObjectId> {
+    state.output(&TaskId::new(Action::Capture, resource))?.manifest.as_ref()?.parse().ok()
+}

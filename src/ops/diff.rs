@@ -1,0 +1,99 @@
+//! `diff`: how the live resources differ from a snapshot.
+
+use std::sync::Arc;
+
+use super::carry_on::{manifest_of, reopen};
+use super::look::which;
+use super::office::{Reading, Told, tell};
+use super::{Patch, Site};
+use crate::engine::{Ground, Logs};
+use crate::error::{Error, Result};
+use crate::name::TxId;
+use crate::resource::{Changes, What};
+use crate::store::Store;
+use crate::sys::scratch::Scratch;
+
+/// How one resource differs from its snapshot.
+#[derive(Debug, Clone)]
+pub struct ResourceDiff {
+    /// The resource.
+    pub resource: String,
+    /// What differs.
+    pub changes: Changes,
+    /// The differences of text files, as unified diffs, where they were asked for: path and text.
+    pub patches: Vec<(String, String)>,
+}
+
+/// Compares the live resources with the snapshot of a transaction; without one, of the open or else the last.
+pub fn diff(site: &Site, tx: Option<&TxId>, patch: Patch) -> Result<Vec<ResourceDiff>> {
+    let none = || Error::new("there is no snapshot yet").hint("`txupgrade snapshot PLAN` takes one");
+    let reading = Reading::open(site)?.ok_or_else(none)?;
+    let tx = which(&reading.journal, tx)?.ok_or_else(none)?;
+    let told = tell(&reading.journal, &tx)?;
+    let mut differences = differences(site, &reading, &told)?;
+    if patch == Patch::Shown {
+        let store = Store::open_read_only(&reading.dir)?.ok_or_else(none)?;
+        for difference in &mut differences {
+            let manifest = manifest_of(&told.state, &difference.resource);
+            let Some(manifest) = manifest else { continue };
+            let place = store.head(manifest)?.place;
+            difference.patches = patches(&store, manifest, &place, &difference.changes)?;
+        }
+    }
+    Ok(differences)
+}
+
+/// What differs, resource by resource, those that do not differ included.
+pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result<Vec<ResourceDiff>> {
+    let tmp = Scratch::new()?;
+    let store = Store::open_read_only(&reading.dir)?.ok_or_else(|| Error::new("the store is not there"))?;
+    let ground = Ground {
+        dir: &reading.dir,
+        tmp: tmp.path(),
+        store: &store,
+        monitor: Arc::clone(&site.monitor),
+        logs: Logs::NotKept,
+    };
+    let world = reopen(&reading.journal, ground, &told.tx, &told.state)?;
+    let mut differences = Vec::new();
+    for resource in &world.bound.resources {
+        let Some(manifest) = manifest_of(&told.state, &resource.name) else {
+            return Err(Error::new(format!("`{}` has captured nothing", told.tx)));
+        };
+        let changes = world.differences(resource, manifest, &site.stop)?;
+        differences.push(ResourceDiff { resource: resource.name.clone(), changes, patches: Vec::new() });
+    }
+    Ok(differences)
+}
+
+fn patches(
+    store: &Store,
+    manifest: crate::store::ObjectId,
+    place: &str,
+    changes: &Changes,
+) -> Result<Vec<(String, String)>> {
+    const LARGEST: u64 = 1 << 20;
+    let mut patches = Vec::new();
+    for change in changes.items.iter().filter(|change| !change.secret) {
+        let live = std::path::Path::new(place).join(&change.name);
+        let plain = live.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= LARGEST);
+        let new = match change.what {
+            What::Removed => Some(Vec::new()),
+            _ if plain => std::fs::read(&live).ok(),
+            _ => None,
+        };
+        let old = match change.what {
+            What::Added => Some(Vec::new()),
+            _ => store.file_content(manifest, &change.name)?,
+        };
+        let (Some(old), Some(new)) = (old, new) else { continue };
+        let (Ok(old), Ok(new)) = (String::from_utf8(old), String::from_utf8(new)) else { continue };
+        if old == new || old.contains('\0') || new.contains('\0') {
+            continue;
+        }
+        let diff = similar::TextDiff::from_lines(&old, &new);
+        let text = diff.unified_diff().header(&format!("a/{}", change.name), &format!("b/{}", change.name)).to_string();
+        patches.push((change.name.clone(), text));
+    }
+    Ok(patches)
+}

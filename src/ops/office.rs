@@ -1,0 +1,174 @@
+//! Opening the state directory: to act in it, or only to look.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Site;
+use crate::engine::{self, Ground, Logs, lock_path};
+use crate::error::{Error, Fault, OrSay, Result};
+use crate::journal::{Journal, Recorded, SqliteJournal, format};
+use crate::name::TxId;
+use crate::store::Store;
+use crate::sys::lock::{Lock, Mode};
+use crate::sys::{files, process};
+use crate::tx::{Event, State};
+
+/// The state directory, opened to act in it. Shares the store's lock for as long as it lives.
+pub(super) struct Office {
+    pub(super) dir: PathBuf,
+    pub(super) tmp: PathBuf,
+    pub(super) journal: SqliteJournal,
+    pub(super) store: Store,
+    _sharing: Lock,
+}
+
+impl Office {
+    /// Opens it, making it where it does not exist, and removes what dead processes left in `tmp/`.
+    pub(super) fn open(site: &Site) -> Result<Office> {
+        let open = || -> Result<Office> {
+            files::create_private_dir(&site.dir)?;
+            let dir = std::fs::canonicalize(&site.dir).or_say(|| "cannot find it")?;
+            format::establish(&dir)?;
+            for part in ["locks", "tmp", "logs"] {
+                files::create_private_dir(&dir.join(part))?;
+            }
+            let sharing = Lock::take(&dir.join("locks/store.lock"), Mode::Shared, "the store")?;
+            let (pid, start, _) = process::myself();
+            let tmp = dir.join("tmp").join(format!("{pid}-{start}"));
+            sweep_tmp(&dir.join("tmp"));
+            files::create_private_dir(&tmp)?;
+            let journal = SqliteJournal::open(&dir)?;
+            let store = Store::open(&dir, &tmp)?;
+            Ok(Office { dir, tmp, journal, store, _sharing: sharing })
+        };
+        open().map_err(|error| match error.fault {
+            Fault::Failed => error.within(format!("cannot work in the state directory `{}`", site.dir.display())),
+            _ => error,
+        })
+    }
+
+    /// The ground for a world in it.
+    pub(super) fn ground<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store, site: &Site) -> Ground<'a> {
+        Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor), logs: Logs::Kept }
+    }
+}
+
+/// Takes the lock of a transaction, so that nobody else is at work on it.
+pub(super) fn lock_tx(dir: &Path, tx: &TxId) -> Result<Lock> {
+    Lock::take(&lock_path(dir, tx), Mode::Alone, &format!("transaction `{tx}`"))
+}
+
+/// Keeps begins and recoveries apart: a transaction that was just journaled is not yet locked.
+pub(super) fn lock_begin(dir: &Path) -> Result<Lock> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Lock::take(&dir.join("locks/begin.lock"), Mode::Alone, "the beginning of transactions") {
+            Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            taken => return taken,
+        }
+    }
+}
+
+impl Drop for Office {
+    /// Tidies up early; a process that dies is tidied up after by the next.
+    fn drop(&mut self) {
+        let _ = files::remove_tree(&self.tmp);
+    }
+}
+
+/// Removes the directories of processes that are gone.
+fn sweep_tmp(tmp: &Path) {
+    let Ok(entries) = std::fs::read_dir(tmp) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some((pid, start)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
+        let (Ok(pid), Ok(start)) = (pid.parse(), start.parse()) else { continue };
+        let (_, _, boot_id) = process::myself();
+        if !process::is_alive(pid, start, &boot_id) {
+            let _ = files::remove_tree(&entry.path());
+        }
+    }
+}
+
+/// The state directory, opened only to look. Nothing is created in it, and it may be read-only.
+pub(super) struct Reading {
+    pub(super) dir: PathBuf,
+    pub(super) journal: SqliteJournal,
+}
+
+impl Reading {
+    /// Opens it; `None` when there is no journal yet.
+    pub(super) fn open(site: &Site) -> Result<Option<Reading>> {
+        if !site.dir.exists() {
+            return Ok(None);
+        }
+        format::check(&site.dir)?;
+        let journal = SqliteJournal::open_read_only(&site.dir)?;
+        Ok(journal.map(|journal| Reading { dir: site.dir.clone(), journal }))
+    }
+}
+
+/// A transaction with all its events.
+pub(super) struct Told {
+    pub(super) tx: TxId,
+    pub(super) recorded: Vec<Recorded>,
+    pub(super) state: State,
+}
+
+/// Reads a transaction back from the journal.
+pub(super) fn tell(journal: &dyn Journal, tx: &TxId) -> Result<Told> {
+    let recorded = journal.events(tx)?;
+    if recorded.is_empty() {
+        return Err(Error::new(format!("there is no transaction `{tx}`"))
+            .hint("`txupgrade history` lists all of them")
+            .fault(Fault::Failed));
+    }
+    let events: Vec<&Event> = recorded.iter().map(|recorded| &recorded.event).collect();
+    let state = State::fold(events)
+        .map_err(|illegal| {
+            Error::new(format!("the journal of `{tx}` does not make sense")).because(illegal).fault(Fault::Damage)
+        })
+        .map_err(|error| error.hint("txupgrade history --verify"))?;
+    Ok(Told { tx: tx.clone(), recorded, state })
+}
+
+/// The transaction a verb is about: the one that was named, or the one that is open.
+pub(super) fn the_open_one(journal: &dyn Journal, tx: Option<&TxId>) -> Result<TxId> {
+    if let Some(tx) = tx {
+        return Ok(tx.clone());
+    }
+    let open = journal.unfinished()?;
+    match open.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Error::new("no transaction is open").hint("`txupgrade history` lists those that have ended")),
+        several => {
+            let names: Vec<String> = several.iter().map(|tx| format!("`{tx}`")).collect();
+            Err(Error::new(format!("several transactions are open: {}", names.join(", ")))
+                .hint("name the one that you mean")
+                .fault(Fault::Usage))
+        }
+    }
+}
+
+/// Whether a process is at work on the transaction right now.
+pub(super) fn is_running(dir: &Path, tx: &TxId) -> Result<bool> {
+    Ok(Lock::held(&lock_path(dir, tx))?.is_some())
+}
+
+/// Reads a plan file. Run by root, a plan that others may write is refused: whoever can write it is root.
+pub(super) fn read_plan_file(path: &Path) -> Result<(String, PathBuf)> {
+    let shown = path.display();
+    let absolute = std::fs::canonicalize(path)
+        .map_err(|cause| Error::new(format!("cannot read the plan `{shown}`")).because(cause).fault(Fault::Usage))?;
+    engine::refuse_if_others_write(&absolute)
+        .map_err(|error| error.within(format!("the plan `{shown}` is not safe to run")).fault(Fault::Usage))?;
+    let bytes = std::fs::read(&absolute)
+        .map_err(|cause| Error::new(format!("cannot read the plan `{shown}`")).because(cause).fault(Fault::Usage))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::new(format!("the plan `{shown}` is not UTF-8 text")).fault(Fault::Usage))?;
+    Ok((text, absolute))
+}

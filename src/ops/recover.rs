@@ -1,0 +1,93 @@
+//! `recover` and `release`: what a dead process or a person has left is settled.
+
+use std::path::PathBuf;
+
+use super::carry_on::{finish, keep_watch, reopen, settle};
+use super::office::{Office, lock_begin, lock_tx, tell};
+use super::{AtBoot, Place, Services, Site, Standing, Wait};
+use crate::engine::{Driver, lock_path};
+use crate::error::{Error, Fault, Result};
+use crate::journal::Journal;
+use crate::name::TxId;
+use crate::tx::{Event, Outcome};
+
+/// Settles every transaction that nobody is at work on any more. Those that wait for their operator stay open.
+pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
+    let mut standings = Vec::new();
+    if !site.dir.join("journal.db").exists() {
+        return Ok(standings);
+    }
+    let mut office = Office::open(site)?;
+    for tx in office.journal.unfinished()? {
+        let beginning = lock_begin(&office.dir)?;
+        let lock = match lock_tx(&office.dir, &tx) {
+            Err(error) if error.fault == Fault::Locked => {
+                let mut standing = Standing::of(&tell(&office.journal, &tx)?);
+                standing.place = Place::Running;
+                standings.push(standing);
+                continue;
+            }
+            taken => taken?,
+        };
+        drop(beginning);
+        let Office { dir, tmp, store, journal, .. } = &mut office;
+        let told = tell(journal, &tx)?;
+        if told.state.ended().is_some() {
+            continue;
+        }
+        let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
+        let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
+        driver.take_over()?;
+        driver.turn_back_if_unconfirmed()?;
+        settle(&mut driver)?;
+        drop(driver);
+        drop(lock);
+        let standing = Standing::of(&tell(journal, &tx)?);
+        if matches!(standing.place, Place::Unconfirmed { .. }) {
+            keep_watch(site, &tx)?;
+        }
+        standings.push(standing);
+    }
+    sweep_ended(site, &mut office)?;
+    Ok(standings)
+}
+
+/// A process may have died after the end was journaled and before the side copies were removed.
+fn sweep_ended(site: &Site, office: &mut Office) -> Result<()> {
+    let ended = office.journal.transactions()?.into_iter().filter(|tx| lock_path(&office.dir, tx).exists());
+    let ended: Vec<TxId> = ended.collect();
+    for tx in ended {
+        let Office { dir, tmp, store, journal, .. } = &mut *office;
+        let told = tell(journal, &tx)?;
+        if !told.state.ended().is_some_and(|outcome| outcome != Outcome::Released) {
+            continue;
+        }
+        let Ok(_lock) = lock_tx(dir, &tx) else { continue };
+        let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
+        Driver::new(journal, world, tx, told.state, site.stop.clone()).sweep();
+    }
+    Ok(())
+}
+
+/// Declares a stuck transaction settled by hand. Returns the displaced copies, none of which is deleted.
+pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, Vec<PathBuf>)> {
+    let mut office = Office::open(site)?;
+    let lock = lock_tx(&office.dir, tx)?;
+    let Office { dir, tmp, store, journal, .. } = &mut office;
+    let told = tell(journal, tx)?;
+    if told.state.stuck().is_none() {
+        return Err(Error::new(format!("`{tx}` is not stuck"))
+            .hint("only a stuck transaction is released; `txupgrade status` says where this one stands"));
+    }
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let copies = world.leftovers();
+    let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
+    if services == Services::Resume {
+        driver.resume_released()?;
+    }
+    driver.append(Event::Ended { outcome: Outcome::Released })?;
+    drop(driver);
+    let _ = std::fs::remove_file(lock_path(dir, tx));
+    drop(lock);
+    Ok((finish(site, &mut office, tx, Wait::No)?, copies))
+}

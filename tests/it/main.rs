@@ -1,0 +1,6 @@
+//! The integration tests: one binary, a module for each thing that is shown.
+
+// A test says what is wrong by panicking, and helpers are tests too.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod layers;
