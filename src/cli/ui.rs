@@ -163,7 +163,8 @@ impl Ui {
     /// What kept data from being written, unless it is only that nobody reads it any more.
     pub(crate) fn unwritten(&self) -> Option<Error> {
         let error = lock(&self.unwritten).take()?;
-        let gone = error.kind() == ErrorKind::BrokenPipe || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        let gone =
+            error.kind() == ErrorKind::BrokenPipe || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
         (!gone).then(|| Error::new("cannot write to stdout").because(error))
     }
 
@@ -384,7 +385,12 @@ mod tests {
 
     #[test]
     fn a_line_per_task_as_it_ends() {
-        insta::assert_snapshot!(shown(Loudness::Normal), @"");
+        insta::assert_snapshot!(shown(Loudness::Normal), @r"
+      capture code                0.0 s   312 MB, 4.1 MB new
+      apply migrate               0.0 s   failed: `notes migrate` ended with exit status 3
+    notes-3: turns back: step `migrate` failed
+    warning: `/opt/notes/cache` is a mount point; it is not captured
+    ");
     }
 
     #[test]
