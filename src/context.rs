@@ -3,14 +3,16 @@
 //! A [`Context`] is made by the engine for one task and lives as long as it. Kinds see nothing else of the
 //! transaction, so that a recovered task cannot be told from a live one.
 
+pub mod run;
+
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::check::Finding;
 use crate::error::Result;
 use crate::monitor::Monitor;
-use crate::plan::{Command, Scope};
+use crate::plan::Scope;
 use crate::resource::Resource;
 use crate::store::Store;
 use crate::sys::process::{Exit, Log};
@@ -70,7 +72,8 @@ pub trait Peers {
 pub struct Ran {
     /// Its end.
     pub exit: Exit,
-    /// Its output, stdout and stderr together, at most the first and last 32 MiB of it.
+    /// Its output, stdout and stderr together, at most the first and last 32 MiB of it. For judging: secrets are in
+    /// it, and what is shown or kept of it goes through [`Log::masked`].
     pub text: String,
     /// How it is shown to people, secrets left out.
     pub shown: String,
@@ -88,6 +91,24 @@ pub mod default_timeout {
 }
 
 impl Context<'_> {
+    /// The names in `references`, variables (`db@${each}`) filled in.
+    pub fn references(&self, references: &[String]) -> Result<Vec<String>> {
+        let filled =
+            |text: &String| crate::plan::Template::parse(text).map_err(crate::error::Error::new)?.expand(&self.scope);
+        references.iter().map(filled).collect()
+    }
+
+    /// Whether to go on: on the way forward a signal ends the work at hand (`Fault::Signal`); on the way back it is only noted.
+    pub fn go_on(&self) -> Result<()> {
+        match self.stop.signal() {
+            Some(signal) if self.direction == Direction::Forward => {
+                Err(crate::error::Error::new(format!("interrupted by signal {signal}"))
+                    .fault(crate::error::Fault::Signal(signal)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The same context for another instance of an entry.
     pub fn with_scope(&self, scope: Scope) -> Context<'_> {
         Context {
@@ -107,39 +128,4 @@ impl Context<'_> {
             said: RefCell::new(String::new()),
         }
     }
-}
-
-/// Running the plan's commands.
-pub mod run {
-    use super::{Command, Context, Path, Ran, Result};
-    use std::process::Stdio;
-    use std::time::Duration;
-
-    /// Runs `command`, its output to the task's log; an exit status that is not among `exit`, a timeout or a
-    /// signal is an error that quotes the program's last line.
-    pub fn command(cx: &Context<'_>, command: &Command, default: Duration) -> Result<Ran> {
-        let _ = (cx, command, default);
-        todo!()
-    }
-
-    /// Runs it and returns how it ended whatever that was; only a command that cannot be started, times out or is
-    /// stopped is an error.
-    pub fn whatever(cx: &Context<'_>, command: &Command, default: Duration) -> Result<Ran> {
-        let _ = (cx, command, default);
-        todo!()
-    }
-
-    /// Runs it with its stdin read from `input` or its stdout written to `output` (files or pipes); stderr goes to the log.
-    pub fn piped(cx: &Context<'_>, command: &Command, default: Duration, input: Stdio, output: Stdio) -> Result<Ran> {
-        let _ = (cx, command, default, input, output);
-        todo!()
-    }
-
-    /// How a command is shown to people: as a shell line, secrets left out.
-    pub fn shown(command: &Command, scope: &crate::plan::Scope) -> String {
-        let _ = (command, scope);
-        todo!()
-    }
-
-    const _: Option<&Path> = None;
 }

@@ -1,5 +1,15 @@
 //! Questions with a yes/no answer that change nothing. One file per kind, one line in [`KINDS`].
 
+mod command;
+mod file;
+mod http;
+mod process;
+mod space;
+mod sql;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope};
@@ -13,7 +23,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[command::KIND, file::KIND, http::KIND, process::KIND, space::KIND, sql::KIND, tcp::KIND];
 
 /// A question.
 pub trait Check: Send + Sync {

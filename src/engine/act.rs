@@ -4,7 +4,7 @@
 //! transaction cannot be told from one of a live transaction.
 
 use super::bind::Instance;
-use super::flatten::{ROOM, VERSION, of_resource, of_step};
+use super::flatten::{ROOM, SNAPSHOT, VERSION, of_resource, of_step};
 use super::world::{Moment, World};
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, default_timeout, run};
@@ -29,42 +29,55 @@ struct Job<'j> {
 impl World<'_> {
     /// Does what `task` says.
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
+        self.make_scratch()?;
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
+        match self.act_on(&job) {
+            Ok(mut output) => {
+                output.note = job.log.masked(&output.note);
+                output.warnings.iter_mut().for_each(|warning| *warning = job.log.masked(warning));
+                Ok(output)
+            }
+            Err(error) => Err(job.log.masked_error(error)),
+        }
+    }
+
+    fn act_on(&self, job: &Job<'_>) -> Result<Output> {
+        let Job { task, state, .. } = *job;
         let subject = task.subject.as_str();
         match task.action {
-            Action::Require => self.require(&job),
-            Action::Prepare | Action::Apply | Action::Finish => self.run_step(&job, self.step(subject)?),
+            Action::Require => self.require(job),
+            Action::Prepare | Action::Apply | Action::Finish => self.run_step(job, self.step(subject)?),
             Action::Precapture => {
                 let resource = self.resource(subject)?;
-                self.capture(&job, resource, self.bases.get(subject).copied())
+                self.capture(job, resource, self.bases.get(subject).copied())
             }
             Action::Capture => {
                 let ahead = manifest_of(state, Action::Precapture, subject);
-                self.capture(&job, self.resource(subject)?, ahead.or(self.bases.get(subject).copied()))
+                self.capture(job, self.resource(subject)?, ahead.or(self.bases.get(subject).copied()))
             }
             Action::Prove => match state.heading() {
-                Heading::Forward => self.prove_capture(&job, self.resource(subject)?),
-                Heading::Backward(_) => self.prove_way_back(&job),
+                Heading::Forward => self.prove_capture(job, self.resource(subject)?),
+                Heading::Backward(_) => self.prove_way_back(job),
             },
-            Action::Quiesce | Action::Resume => self.quiesce_or_resume(&job),
-            Action::Verify if subject == VERSION => self.verify_version(&job),
-            Action::Verify => self.ask(&job, subject),
-            Action::Diagnose => self.diagnose(&job),
+            Action::Quiesce | Action::Resume => self.quiesce_or_resume(job),
+            Action::Verify if subject == VERSION => self.verify_version(job),
+            Action::Verify => self.ask(job, subject),
+            Action::Diagnose => self.diagnose(job),
             Action::Undo => {
                 let step = self.step(subject)?;
-                step.kind.undo(&self.cx(&job, subject, step.line.as_deref()))
+                step.kind.undo(&self.cx(job, subject, step.line.as_deref()))
             }
             Action::Restore => {
                 let resource = self.resource(subject)?;
                 let manifest = manifest_of(state, Action::Capture, subject);
                 let manifest = manifest.ok_or_else(|| Error::new(format!("`{subject}` was not captured")))?;
-                self.restore(&job, resource, manifest)
+                self.restore(job, resource, manifest)
             }
-            Action::Reinstate => self.restore(&job, self.resource(subject)?, self.target_manifest(subject)?),
-            Action::Recheck if subject == VERSION => self.recheck_version(&job),
+            Action::Reinstate => self.restore(job, self.resource(subject)?, self.target_manifest(subject)?),
+            Action::Recheck if subject == VERSION => self.recheck_version(job),
             Action::Recheck => match subject.strip_prefix(&of_resource("")) {
-                Some(name) => self.recheck_resource(&job, name),
-                None => self.ask(&job, subject),
+                Some(name) => self.recheck_resource(job, name),
+                None => self.ask(job, subject),
             },
         }
     }
@@ -97,6 +110,10 @@ impl World<'_> {
         match job.task.subject.as_str() {
             VERSION => self.require_version(job),
             ROOM => self.require_room(job.state),
+            SNAPSHOT => {
+                let manifests: Vec<ObjectId> = self.target.manifests.values().copied().collect();
+                Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+            }
             subject => {
                 if let Some(name) = subject.strip_prefix(&of_resource("")) {
                     let resource = self.resource(name)?;
@@ -227,9 +244,7 @@ impl World<'_> {
     fn prove_capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>) -> Result<Output> {
         let manifest = manifest_of(job.state, Action::Capture, &resource.name);
         let manifest = manifest.ok_or_else(|| Error::new(format!("`{}` was not captured", resource.name)))?;
-        let read = self.ground.store.prove(&[manifest], &|done, total| {
-            self.ground.monitor.progress(&job.task.to_string(), done, total);
-        })?;
+        let read = self.prove(job, &[manifest])?;
         let mut note = format!("{} read back", bytes(read));
         if self.bound.policy.prove != Some(Prove::Read) {
             let cx = self.cx(job, &resource.name, resource.line.as_deref());
@@ -252,9 +267,13 @@ impl World<'_> {
         let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
         let manifests: Vec<ObjectId> =
             captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
-        let progress = |done, total| self.ground.monitor.progress(&job.task.to_string(), done, total);
-        let read = self.ground.store.prove(&manifests, &progress)?;
-        Ok(Output::note(format!("{} read", bytes(read))))
+        Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+    }
+
+    /// Reads and checks all that a restore of `manifests` needs. Returns bytes.
+    fn prove(&self, job: &Job<'_>, manifests: &[ObjectId]) -> Result<u64> {
+        let what = job.task.to_string();
+        self.ground.store.prove(manifests, &|done, total| self.ground.monitor.progress(&what, done, total))
     }
 
     fn quiesce_or_resume(&self, job: &Job<'_>) -> Result<Output> {

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::trust::{refuse_untrusted_commands, refuse_untrusted_sources};
 use super::world::Ground;
 use crate::check::{self, Check};
 use crate::context::{Context, Direction, Peers, default_timeout, run};
 use crate::error::{Error, OrSay, Result};
 use crate::name::Name;
-use crate::plan::{CheckAt, Entry, Expect, List, Plan, Scope, StepAt, Template, Var, VersionSpec};
+use crate::plan::{CheckAt, Command, Entry, Expect, List, Plan, Scope, StepAt, Template, Var, VersionSpec};
 use crate::quiesce::{self, Quiesce};
 use crate::resource::{self, Resource};
 use crate::step::{self, Step};
@@ -39,6 +40,8 @@ pub struct Bound {
     pub version: Option<Version>,
     /// The quiesces' entries in the order of the plan, those left out included.
     order: Vec<Name>,
+    /// The account that commands run as where they say nothing.
+    pub user: Option<Template>,
     /// The policy.
     pub policy: crate::plan::Policy,
     /// In the order of the plan, as are the rest.
@@ -214,13 +217,20 @@ fn hold<K: ?Sized>(entries: Vec<Entry>, kinds: Vec<(&'static str, Arc<K>)>) -> V
 fn bind(
     read: Read,
     lists: Option<&BTreeMap<String, Vec<String>>>,
-    lines: &dyn Fn(&crate::plan::Command, &Scope) -> Result<String>,
+    lines: &dyn Fn(&Command, &Scope) -> Result<String>,
 ) -> Result<Bound> {
     let Read { plan, version, checks, quiesces, resources, steps } = read;
     let scope = plan.scope()?;
-    let lists = match lists {
-        Some(lists) => lists.clone(),
-        None => read_lists(&plan, &scope, lines)?,
+    let steps_of = |lists: &BTreeMap<String, Vec<String>>| write_out(steps, lists);
+    let (lists, steps) = match lists {
+        Some(lists) => (lists.clone(), steps_of(lists)?),
+        None => {
+            refuse_untrusted_commands(&plan.commands(), &scope)?;
+            let lists = read_lists(&plan, &scope, lines)?;
+            let steps = steps_of(&lists)?;
+            refuse_untrusted_sources(&steps, &scope)?;
+            (lists, steps)
+        }
     };
     Ok(Bound {
         order: quiesces.iter().map(|quiesce| quiesce.name.clone()).collect(),
@@ -229,12 +239,13 @@ fn bind(
         name: plan.name,
         summary: plan.summary,
         notices: plan.notices,
+        user: plan.command.user,
         policy: plan.policy,
         version,
         checks: write_out(checks, &lists)?,
         quiesces: write_out(quiesces, &lists)?,
         resources: write_out(resources, &lists)?,
-        steps: write_out(steps, &lists)?,
+        steps,
         scope,
         lists,
     })
@@ -282,7 +293,7 @@ impl Peers for NoPeers {
 fn read_lists(
     plan: &Plan,
     scope: &Scope,
-    lines: &dyn Fn(&crate::plan::Command, &Scope) -> Result<String>,
+    lines: &dyn Fn(&Command, &Scope) -> Result<String>,
 ) -> Result<BTreeMap<String, Vec<String>>> {
     let mut lists = BTreeMap::new();
     for (name, var) in &plan.vars {

@@ -174,8 +174,3 @@ fn enough(needs: &[(PathBuf, u64, String)]) -> Result<u64> {
     }
     Ok(last)
 }
-
-/// Run by root, whatever others may write must not decide what root does.
-pub fn refuse_if_others_write(path: &Path) -> Result<()> {
-    if rustix::process::geteuid().is_root() { crate::sys::files::only_owner_writes(path) } else { Ok(()) }
-}

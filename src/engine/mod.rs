@@ -9,10 +9,12 @@ mod cover;
 mod driver;
 mod flatten;
 mod forecast;
+mod trust;
 mod world;
 
 pub use bind::{Bound, Instance, Read, bind_on, read_plan};
-pub use cover::refuse_if_others_write;
+
 pub use driver::{Driver, Drove, left_to_recover, lock_path, remaining};
 pub use flatten::{Proof, flatten_rollback, flatten_snapshot, flatten_upgrade};
+pub use trust::refuse_if_others_write;
 pub use world::{Ground, Logs, Target, World};

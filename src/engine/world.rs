@@ -202,10 +202,22 @@ impl<'a> World<'a> {
     /// The directory of this transaction that commands know as `${scratch}`. Outside the state directory, which
     /// the account of a command may not enter.
     pub fn scratch(&self) -> PathBuf {
+        if self.ground.logs == Logs::NotKept {
+            return self.ground.tmp.to_path_buf();
+        }
         let place = blake3::hash(self.ground.dir.as_os_str().as_encoded_bytes()).to_hex();
         let var = Path::new("/var/tmp");
         let base = if var.is_dir() { var.to_path_buf() } else { std::env::temp_dir() };
         base.join(format!("txupgrade-{}-{}", self.tx, &place[..8]))
+    }
+
+    /// Makes the scratch directory where it is not there; it belongs to the account that the plan's commands run as.
+    pub(super) fn make_scratch(&self) -> Result<()> {
+        if self.ground.logs == Logs::NotKept {
+            return Ok(());
+        }
+        let user = self.bound.user.as_ref().map(|user| user.expand(&self.bound.scope)).transpose()?;
+        crate::sys::scratch::make_for(&self.scratch(), user.as_deref())
     }
 
     /// Where the logs of the transaction are.

@@ -24,12 +24,12 @@ pub(super) fn refuse_overlap(plan: &Name, begun: &Begun, open: &[(TxId, Begun)])
     Ok(())
 }
 
-/// Whether two claims clash.
+/// Whether two claims are of the same thing: equal or nested paths, otherwise equal.
 pub fn claims_overlap(ours: &str, theirs: &str) -> bool {
-    if let (Some(our), Some(their)) = (ours.strip_prefix("path "), theirs.strip_prefix("path ")) {
-        return Path::new(our).starts_with(their) || Path::new(their).starts_with(our);
+    match (ours.strip_prefix("path "), theirs.strip_prefix("path ")) {
+        (Some(ours), Some(theirs)) => Path::new(ours).starts_with(theirs) || Path::new(theirs).starts_with(ours),
+        _ => ours == theirs,
     }
-    ours == theirs
 }
 
 fn clash(ours: &str, theirs: &str, tx: &TxId) -> Option<String> {
@@ -41,9 +41,6 @@ fn clash(ours: &str, theirs: &str, tx: &TxId) -> Option<String> {
         Some((kind, value)) => format!("{kind} `{value}`"),
         None => format!("`{claim}`"),
     };
-    if !claims_overlap(ours, theirs) {
-        return None;
-    }
     if let (Some(our), Some(their)) = (ours.strip_prefix("path "), theirs.strip_prefix("path ")) {
         // By components: `/opt/notes-old` does not lie in `/opt/notes`, and `/opt/notes/` is `/opt/notes`.
         let (inner, outer) = (Path::new(our), Path::new(their));

@@ -133,3 +133,92 @@ fn unique<'a>(taken: &mut BTreeMap<(&'a str, String), &'a str>, kind: &'a Kind, 
     taken.insert((kind.list, candidate.clone()), kind.word);
     candidate
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests as language;
+
+    #[test]
+    fn an_ad_hoc_plan_is_a_plan() {
+        let name = "shop".parse().unwrap();
+        let things = [
+            "path=/etc/shop",
+            "path=/srv/shop/",
+            "sqlite=/var/lib/Shop_1.db",
+            "postgres=postgresql://db.example/shop?sslmode=require",
+            "service=shop.service,shop-web.service",
+            "packages=shop, shop-data",
+            "http=http://127.0.0.1:8080/health",
+            "path=/odd/${x}\"y",
+        ]
+        .map(str::to_owned);
+        let text = ad_hoc(&name, &things).unwrap();
+        insta::assert_snapshot!(text, @r#"
+        format = 1
+        name = "shop"
+        summary = "made on the command line"
+
+        [[check]]
+        name = "127-0-0-1-8080-health"
+        kind = "http"
+        url = "http://127.0.0.1:8080/health"
+
+        [[quiesce]]
+        name = "shop"
+        kind = "service"
+        units = ["shop.service", "shop-web.service"]
+
+        [[resource]]
+        name = "shop"
+        kind = "path"
+        path = "/etc/shop"
+
+        [[resource]]
+        name = "shop-2"
+        kind = "path"
+        path = "/srv/shop/"
+
+        [[resource]]
+        name = "shop-1-db"
+        kind = "sqlite"
+        path = "/var/lib/Shop_1.db"
+
+        [[resource]]
+        name = "shop-postgres"
+        kind = "postgres"
+        url = "postgresql://db.example/shop?sslmode=require"
+
+        [[resource]]
+        name = "shop-packages"
+        kind = "packages"
+        names = ["shop", "shop-data"]
+
+        [[resource]]
+        name = "x-y"
+        kind = "path"
+        path = '/odd/$${x}"y'
+        "#);
+        let plan = language::parse_with(&text, &[]).unwrap();
+        plan.verdict().unwrap();
+        let schema: serde_json::Value = serde_json::from_str(language::SCHEMA).unwrap();
+        assert!(jsonschema::draft202012::is_valid(&schema, &toml::from_str(&text).unwrap()));
+    }
+
+    #[test]
+    fn the_mistakes_of_an_ad_hoc_plan_are_told_together() {
+        let things = ["pth=/x", "/etc/shop", "path=", "service=a,,b"].map(str::to_owned);
+        let error = ad_hoc(&"shop".parse().unwrap(), &things).unwrap_err();
+        assert_eq!(error.fault, crate::error::Fault::Usage);
+        insta::assert_snapshot!(language::told(&error), @r#"
+        error: there is no kind `pth` for `pth=/x`
+        `/etc/shop` is not `KIND=VALUE`
+        `path=` has no value
+        `service=a,,b` has no value
+        hint: did you mean `path`?
+        hint: say what is to be captured, as in `path=/etc/shop`
+        hint: as in `path=/etc/shop`
+        hint: as in `service=shop.service`
+        "#);
+    }
+}

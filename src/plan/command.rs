@@ -92,15 +92,14 @@ impl Fields {
         self.as_command(key, &node, &around)
     }
 
-    /// Commands under `key`: a list of lists or tables.
+    /// Commands under `key`: a list of lists or tables. What stands beside `key` does not concern them.
     pub fn commands(&mut self, key: &str) -> Vec<Command> {
         let Some(node) = self.node(key) else { return Vec::new() };
-        let around = self.around();
         let Data::List(nodes) = &node.data else {
             self.mismatch(key, &node, "a list of commands", Some("write it as `[[\"program\", \"argument\"]]`".into()));
             return Vec::new();
         };
-        nodes.iter().filter_map(|n| self.as_command(key, n, &around)).collect()
+        nodes.iter().filter_map(|n| self.as_command(key, n, &CommandDefaults::default())).collect()
     }
 
     /// A command whose keys (`run`, `shell`, `user`, `dir`, `env`, `env_file`, `timeout`, `exit`) are this table's own.
@@ -149,15 +148,15 @@ impl Fields {
             (None, None) => return None,
         };
         let merged = own.or(around).or(&self.language().defaults.borrow());
-        Some(merged.into_command(program, exit))
+        Some(self.noted(merged.into_command(program, exit)))
     }
 
-    fn as_command(&self, key: &str, node: &Node, around: &CommandDefaults) -> Option<Command> {
+    pub(super) fn as_command(&self, key: &str, node: &Node, around: &CommandDefaults) -> Option<Command> {
         match &node.data {
             Data::List(_) => {
                 let program = Program::Run(self.as_words(key, node)?);
                 let merged = around.clone().or(&self.language().defaults.borrow());
-                Some(merged.into_command(program, vec![0]))
+                Some(self.noted(merged.into_command(program, vec![0])))
             }
             Data::Table(table) => {
                 let mut inner = Fields::new(self.language(), table.clone(), self.moment());
@@ -174,6 +173,12 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Whoever asks the plan for all its commands finds this one too.
+    fn noted(&self, command: Command) -> Command {
+        self.language().commands.borrow_mut().push(command.clone());
+        command
     }
 
     /// A program and its arguments.

@@ -105,6 +105,13 @@ pub struct Entry {
     pub body: Fields,
 }
 
+impl Entry {
+    /// The keys for the kind to read; none are left behind.
+    pub fn take_body(&mut self) -> Fields {
+        self.body.take()
+    }
+}
+
 /// What checks have in common.
 #[derive(Debug, Clone, Default)]
 pub struct CheckSpec {
@@ -158,9 +165,9 @@ pub struct Expect {
 pub enum Var {
     /// One string.
     Value(Value),
-    /** lines a command prints */
+    /// Lines that a command prints.
     Lines(Command),
-    /** paths that a pattern finds, sorted */
+    /// Paths that a pattern finds, sorted.
     Glob(Template),
 }
 
@@ -212,6 +219,13 @@ pub struct VersionSpec {
     pub target: Option<String>,
     /// What says which is the newest.
     pub latest: Option<Command>,
+}
+
+impl VersionSpec {
+    /// The keys for the kind of check to read; none are left behind.
+    pub fn take_body(&mut self) -> Fields {
+        self.body.take()
+    }
 }
 
 /// `[policy]`.

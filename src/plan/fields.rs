@@ -4,16 +4,15 @@
 //! Promise: a reader never fails: it reports and returns nothing, or something harmless, so that all mistakes are found
 //! in one go. A key may be read more than once; its mistakes are reported once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::language::{Language, Moment, Reference, Secrets};
-use super::report::{hint_among, list};
-use super::template::is_variable_name;
+use super::report::hint_among;
 use super::tree::{Data, Item, Node, Table};
-use super::{List, Pattern, Range, Report, Scheme, Span, Template, Value, measure};
+use super::{List, Pattern, Range, Report, Scheme, Span, Template, measure};
 
 /// A table of the plan whose keys are being read.
 #[derive(Debug)]
@@ -115,7 +114,7 @@ impl Fields {
     }
 
     /// A duration that is not nothing.
-    pub(super) fn time_limit(&mut self, key: &str) -> Option<Duration> {
+    pub fn time_limit(&mut self, key: &str) -> Option<Duration> {
         let limit = self.duration(key)?;
         if limit.is_zero() {
             self.wrong(key, format!("`{key}` cannot be nothing"), Some(measure::DURATION_HINT));
@@ -163,17 +162,6 @@ impl Fields {
         self.word(key, Scheme::WORDS).and_then(Scheme::from_word).unwrap_or_default()
     }
 
-    /// A table of strings, values of which may be `{ file | env | credential = … }`.
-    pub fn values(&mut self, key: &str) -> BTreeMap<String, Value> {
-        let Some(node) = self.node(key) else { return BTreeMap::new() };
-        let Data::Table(table) = &node.data else {
-            self.mismatch(key, &node, "a table", Some(format!("write it as `{key} = {{ NAME = \"value\" }}`")));
-            return BTreeMap::new();
-        };
-        let read = |item: &Item| Some((item.key.clone(), self.as_value(&item.key, &item.node, Secrets::Allowed)?));
-        table.items.iter().filter_map(read).collect()
-    }
-
     /// Names of entries of another list (`name`, `name@line`, `name@*`); that they exist is checked later, with this span.
     pub fn references(&mut self, list: List, key: &str) -> Vec<String> {
         let Some(node) = self.node(key) else { return Vec::new() };
@@ -196,6 +184,11 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Whether a table stands under `key`; records nothing.
+    pub fn is_table(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|item| matches!(item.node.data, Data::Table(_)))
     }
 
     /// Whether the key stands there (records it as known).
@@ -234,6 +227,14 @@ impl Fields {
             let hint = hint_among(&item.key, self.asked.iter().map(String::as_str));
             self.report().mistake(&item.key_span, format!("unknown key `{}`", item.key), hint);
         }
+    }
+
+    /// All that is here; a table without keys is left behind.
+    pub(super) fn take(&mut self) -> Fields {
+        let left = Table { span: self.table.span.clone(), items: Vec::new() };
+        let table = std::mem::replace(&mut self.table, left);
+        let asked = std::mem::take(&mut self.asked);
+        Fields { language: Rc::clone(&self.language), table, asked, moment: self.moment }
     }
 
     // What the other readers of this room need.
@@ -347,49 +348,6 @@ impl Fields {
         let reference = Reference { list, text: text.clone(), span: node.span.clone(), moment: self.moment };
         self.language.references.borrow_mut().push(reference);
         Some(text)
-    }
-
-    /// A string, or a table that says where a secret is.
-    pub(super) fn as_value(&self, key: &str, node: &Node, secrets: Secrets) -> Option<Value> {
-        let Data::Table(table) = &node.data else {
-            if let Data::Integer(number) = node.data {
-                return Some(Value::Plain(Template::literal(number.to_string())));
-            }
-            return self.as_template(key, node, secrets).map(Value::Plain);
-        };
-        const PLACES: &[&str] = &["file", "env", "credential"];
-        let [item] = table.items.as_slice() else {
-            let statement = format!("`{key}` has to say one place where it is");
-            self.report().mistake(&node.span, statement, Some(format!("it can be {}", list(PLACES))));
-            return None;
-        };
-        let legal_credential = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-        match item.key.as_str() {
-            "file" => self.as_template("file", &item.node, Secrets::Refused).map(Value::File),
-            "env" => {
-                let name = self.as_text("env", &item.node)?;
-                let named = if is_variable_name(&name) {
-                    Ok(name)
-                } else {
-                    Err(format!("`{name}` is not the name of a variable"))
-                };
-                self.accept(&item.node.span, named, None).map(Value::Env)
-            }
-            "credential" => {
-                let name = self.as_text("credential", &item.node)?;
-                let named = if legal_credential(&name) {
-                    Ok(name)
-                } else {
-                    Err(format!("`{name}` is not the name of a credential"))
-                };
-                self.accept(&item.node.span, named, None).map(Value::Credential)
-            }
-            other => {
-                let hint = hint_among(other, PLACES.iter().copied());
-                self.report().mistake(&item.key_span, format!("unknown key `{other}`"), hint);
-                None
-            }
-        }
     }
 
     pub(super) fn accept<T>(&self, span: &Span, parsed: Result<T, String>, hint: Option<&str>) -> Option<T> {

@@ -56,6 +56,8 @@ pub(super) struct Language {
     pub(super) has_target: Cell<bool>,
     pub(super) defaults: RefCell<CommandDefaults>,
     pub(super) references: RefCell<Vec<Reference>>,
+    /// Every command that was read.
+    pub(super) commands: RefCell<Vec<super::Command>>,
 }
 
 impl Language {

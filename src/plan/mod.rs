@@ -24,7 +24,7 @@ mod vars;
 mod version;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use ad_hoc::ad_hoc;
 pub use command::{Command, CommandDefaults, Program};

@@ -46,6 +46,7 @@ impl Plan {
             has_target: Cell::new(true),
             defaults: RefCell::default(),
             references: RefCell::default(),
+            commands: RefCell::default(),
         });
         let mut fields = Fields::new(&language, root, Moment::Transaction);
         let head = 0..0;
@@ -98,11 +99,16 @@ impl Plan {
         }
     }
 
+    /// Every command of the plan, whoever runs it. Complete when the kinds have read their keys.
+    pub fn commands(&self) -> Vec<super::Command> {
+        self.language.commands.borrow().clone()
+    }
+
     /// Reports that `kind` is none of `known`, at `span`. Without a kind nothing is said: that is reported already.
     pub fn refuse_kind(&self, list: List, kind: &str, span: &Span, known: &[&str]) {
         if !kind.is_empty() {
             let hint = super::report::hint_among(kind, known.iter().copied());
-            self.report.mistake(span, format!("there is no kind `{kind}` of {list}"), hint);
+            self.report.mistake(span, format!("there is no {list} of kind `{kind}`"), hint);
         }
     }
 }

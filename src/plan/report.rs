@@ -76,7 +76,7 @@ fn render(mistake: &Mistake, path: &str, text: &str) -> String {
                 place.line,
                 place.column,
                 mistake.statement,
-                place.source,
+                place.source.replace(|c: char| c.is_control() && c != '\t', "\u{b7}"),
                 place.indent,
                 "^".repeat(place.width)
             )

@@ -3,10 +3,15 @@
 //! Promise: a value that came from a file, the environment or a credential is told as [`Secrecy::Secret`], and so is
 //! one that has such a value in it; none of them is ever part of an error.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Plan, Scope, Value, Var};
+use super::language::Secrets;
+use super::report::{hint_among, list};
+use super::template::is_variable_name;
+use super::tree::{Data, Item, Node};
+use super::{Fields, Plan, Scope, Template, Value, Var};
 use crate::error::{Error, OrSay, Result};
 
 /// Whether a value may be shown.
@@ -16,6 +21,62 @@ pub enum Secrecy {
     Open,
     /// It is kept out of arguments, logs and reports.
     Secret,
+}
+
+impl Fields {
+    /// A table of strings, values of which may be `{ file | env | credential = … }`.
+    pub fn values(&mut self, key: &str) -> BTreeMap<String, Value> {
+        let Some(node) = self.node(key) else { return BTreeMap::new() };
+        let Data::Table(table) = &node.data else {
+            self.mismatch(key, &node, "a table", Some(format!("write it as `{key} = {{ NAME = \"value\" }}`")));
+            return BTreeMap::new();
+        };
+        let read = |item: &Item| Some((item.key.clone(), self.as_value(&item.key, &item.node, Secrets::Allowed)?));
+        table.items.iter().filter_map(read).collect()
+    }
+
+    /// A string, or a table that says where a secret is.
+    pub(super) fn as_value(&self, key: &str, node: &Node, secrets: Secrets) -> Option<Value> {
+        let Data::Table(table) = &node.data else {
+            if let Data::Integer(number) = node.data {
+                return Some(Value::Plain(Template::literal(number.to_string())));
+            }
+            return self.as_template(key, node, secrets).map(Value::Plain);
+        };
+        const PLACES: &[&str] = &["file", "env", "credential"];
+        let [item] = table.items.as_slice() else {
+            let statement = format!("`{key}` has to say one place where it is");
+            self.report().mistake(&node.span, statement, Some(format!("it can be {}", list(PLACES))));
+            return None;
+        };
+        let legal_credential = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+        match item.key.as_str() {
+            "file" => self.as_template("file", &item.node, Secrets::Refused).map(Value::File),
+            "env" => {
+                let name = self.as_text("env", &item.node)?;
+                let named = if is_variable_name(&name) {
+                    Ok(name)
+                } else {
+                    Err(format!("`{name}` is not the name of a variable"))
+                };
+                self.accept(&item.node.span, named, None).map(Value::Env)
+            }
+            "credential" => {
+                let name = self.as_text("credential", &item.node)?;
+                let named = if legal_credential(&name) {
+                    Ok(name)
+                } else {
+                    Err(format!("`{name}` is not the name of a credential"))
+                };
+                self.accept(&item.node.span, named, None).map(Value::Credential)
+            }
+            other => {
+                let hint = hint_among(other, PLACES.iter().copied());
+                self.report().mistake(&item.key_span, format!("unknown key `{other}`"), hint);
+                None
+            }
+        }
+    }
 }
 
 impl Value {
@@ -135,7 +196,6 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Template;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

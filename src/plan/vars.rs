@@ -6,7 +6,7 @@ use super::language::{Language, Moment, Nature, Secrets, TOOL};
 use super::report::hint_among;
 use super::template::is_variable_name;
 use super::tree::{Data, Item, Table};
-use super::{Fields, Scope, Span, Template, Value, Var};
+use super::{CommandDefaults, Fields, Scope, Span, Template, Value, Var};
 
 /// What every variable of the table holds, told by its form alone: the names must be known before any string is read.
 pub(super) fn natures(table: &Table) -> BTreeMap<String, Nature> {
@@ -75,7 +75,11 @@ fn read_one(fields: &mut Fields, item: &Item) -> Option<Var> {
             inner.finish();
             glob
         }
-        (Data::Table(_), Nature::Lines) => fields.command(key).map(Var::Lines),
+        // The other keys are variables, whatever they are called.
+        (Data::Table(_), Nature::Lines) => {
+            let node = fields.node(key)?;
+            fields.as_command(key, &node, &CommandDefaults::default()).map(Var::Lines)
+        }
         (Data::Table(_), Nature::Wrong) => {
             let hint =
                 "`{ file | env | credential = \"…\" }` is a secret, `{ run = […] }` or `{ glob = \"…\" }` a list";

@@ -1,5 +1,9 @@
 //! What is stopped before capture and resumed on every path. One file per kind, one line in [`KINDS`].
 
+mod command;
+#[cfg(test)]
+mod tests;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope};
@@ -14,7 +18,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[command::KIND];
 
 /// Something that can be stopped and started again.
 pub trait Quiesce: Send + Sync {

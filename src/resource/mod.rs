@@ -1,5 +1,10 @@
 //! What has content that can be captured and restored. One file per kind, one line in [`KINDS`].
 
+mod command;
+#[cfg(test)]
+mod contract_tests;
+mod sqlite;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -18,7 +23,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[command::KIND, sqlite::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {
@@ -61,7 +66,7 @@ pub trait Resource: Send + Sync {
         }
     }
 
-    /// Side copies that it may have left, to be removed once the transaction's end is durable.
+    /// Side copies and displaced ones that it may have left, to be removed once the transaction's end is durable.
     fn leftovers(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
         Ok(Vec::new())
     }

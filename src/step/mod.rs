@@ -2,6 +2,14 @@
 
 use std::path::PathBuf;
 
+mod check;
+mod command;
+mod replace;
+mod sql;
+#[cfg(test)]
+mod tests;
+mod wait;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope};
@@ -16,7 +24,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[check::KIND, command::KIND, replace::KIND, sql::KIND, wait::KIND];
 
 /// Something that changes the system.
 pub trait Step: Send + Sync {
@@ -26,6 +34,11 @@ pub trait Step: Send + Sync {
     /// Whether it can be done at all; asked after the prepare steps and before anything is quiesced.
     fn require(&self, _cx: &Context<'_>) -> Result<Output> {
         Ok(Output::default())
+    }
+
+    /// Files that it takes in: others must not be able to write them when root does.
+    fn sources(&self, _scope: &Scope) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// Does it.

@@ -72,10 +72,6 @@ impl Store {
         let _ = (manifest, path);
         todo!()
     }
-    /// A store that has nothing, for commands that leave nothing behind.
-    pub fn empty() -> Store {
-        todo!()
-    }
     /// What a manifest says of itself.
     pub fn head(&self, manifest: ObjectId) -> Result<Head> {
         let _ = manifest;

@@ -3,9 +3,25 @@
 //! Relies on nothing but the kernel. Promise: [`since_boot`] and [`boot_id`] together name an instant that no
 //! change of the wall clock can move.
 
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
 /// Now, RFC 3339 UTC with nanoseconds (`2026-11-21T03:15:19.123456789Z`).
 pub fn now() -> String {
-    format!("{:.9}", jiff::Timestamp::now())
+    format!("{:.9}", Timestamp::now())
+}
+
+/// The instant that is `time` from now, as [`now`] writes it.
+pub fn after(time: Duration) -> String {
+    let then = SignedDuration::try_from(time).ok().and_then(|time| Timestamp::now().checked_add(time).ok());
+    format!("{:.9}", then.unwrap_or(Timestamp::MAX))
+}
+
+/// How long it is until `instant` (RFC 3339); `None` when it is over, or is no instant.
+pub fn until(instant: &str) -> Option<Duration> {
+    let left = instant.parse::<Timestamp>().ok()?.duration_since(Timestamp::now());
+    Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 
 /// Nanoseconds since boot, suspended time included (CLOCK_BOOTTIME).
@@ -27,18 +43,6 @@ pub fn boot_id() -> String {
         .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
 }
 
-/// The wall-clock time that is `span` from now, RFC 3339.
-pub fn after(span: std::time::Duration) -> String {
-    let span = jiff::SignedDuration::try_from(span).unwrap_or(jiff::SignedDuration::MAX);
-    format!("{:.9}", jiff::Timestamp::now().saturating_add(span).unwrap_or(jiff::Timestamp::MAX))
-}
-
-/// How long it is until the wall-clock time `when` (RFC 3339); `None` when it is over, or is no time.
-pub fn until(when: &str) -> Option<std::time::Duration> {
-    let when: jiff::Timestamp = when.parse().ok()?;
-    when.duration_since(jiff::Timestamp::now()).try_into().ok().filter(|left: &std::time::Duration| !left.is_zero())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,7 +52,17 @@ mod tests {
         let now = now();
         assert_eq!(now.len(), "2026-11-21T03:15:19.123456789Z".len(), "{now}");
         assert!(now.ends_with('Z'));
-        assert!(now.parse::<jiff::Timestamp>().is_ok());
+        assert!(now.parse::<Timestamp>().is_ok());
+    }
+
+    #[test]
+    fn what_is_to_come_is_over_when_it_is_past() {
+        let minute = Duration::from_secs(60);
+        let left = until(&after(minute)).unwrap();
+        assert!(left <= minute && left > Duration::from_secs(59));
+        assert_eq!(until(&now()), None);
+        assert_eq!(until("tomorrow"), None);
+        assert!(until(&after(Duration::MAX)).is_some());
     }
 
     #[test]

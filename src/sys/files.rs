@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use owned::only_owner_writes;
+pub use owned::{only_owner_writes, only_trusted_write};
 pub use remove::remove_tree;
 
 use crate::error::{Error, OrSay, Result};
@@ -69,6 +69,13 @@ pub fn create_private_dir(path: &Path) -> Result<()> {
         Ok(()) => Ok(()),
         Err(cause) => Err(cause).or_say(|| format!("cannot create the directory `{}`", path.display())),
     }
+}
+
+/// Gives a directory of ours mode 0700, whatever the umask was when it was made.
+pub fn make_private(path: &Path) -> Result<()> {
+    let dir = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY).open(path);
+    dir.and_then(|dir| dir.set_permissions(std::fs::Permissions::from_mode(0o700)))
+        .or_say(|| format!("cannot make the directory `{}` private", path.display()))
 }
 
 /// Opens for reading without following a symlink at the end, and without waiting for a writer when it is a FIFO.

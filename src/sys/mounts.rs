@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::error::{OrSay, Result};
 
 /// Mount points strictly below `path`, sorted. A symlink at the end of `path` is not followed. An error when the
@@ -29,21 +31,21 @@ pub fn free(path: &Path) -> Result<u64> {
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
-/// The device that holds `path` (or its nearest existing parent).
+/// A number for the filesystem that holds `path` (or its nearest existing parent): equal where they share their room.
 pub fn device(path: &Path) -> Result<u64> {
     Ok(nearest(path, |path| rustix::fs::stat(path))?.st_dev)
 }
 
-/// What `ask` says of `path`, or of its nearest parent that exists.
+/// What `ask` says of `path` or of its nearest existing parent.
 fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> Result<T> {
     let absolute = std::path::absolute(path).or_say(|| format!("cannot tell where `{}` is", path.display()))?;
-    let mut nearest = absolute.as_path();
+    let mut here = absolute.as_path();
     loop {
-        match (ask(nearest), nearest.parent()) {
+        match (ask(here), here.parent()) {
             (Ok(answer), _) => return Ok(answer),
-            (Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR), Some(parent)) => nearest = parent,
+            (Err(Errno::NOENT | Errno::NOTDIR), Some(parent)) => here = parent,
             (Err(cause), _) => {
-                return Err(cause).or_say(|| format!("cannot tell how much room there is at `{}`", path.display()));
+                return Err(cause).or_say(|| format!("cannot look at the filesystem of `{}`", path.display()));
             }
         }
     }
@@ -127,6 +129,9 @@ mod tests {
     fn room_is_that_of_the_nearest_parent() {
         let dir = tempfile::tempdir().unwrap();
         assert!(free(dir.path()).unwrap() > 0);
-        assert!(free(&dir.path().join("not/yet/there")).unwrap() > 0);
+        let later = dir.path().join("not/yet/there");
+        assert!(free(&later).unwrap() > 0);
+        assert_eq!(device(&later).unwrap(), device(dir.path()).unwrap());
+        assert_ne!(device(&later).unwrap(), device(Path::new("/proc")).unwrap());
     }
 }

@@ -1,10 +1,10 @@
-//! A directory for a command that leaves nothing behind.
+//! Directories for what does not last.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{OrSay, Result};
-use crate::sys::{clock, files};
+use crate::error::{Error, OrSay, Result};
+use crate::sys::{clock, files, process};
 
 /// A private directory outside the state directory, removed when it is dropped.
 #[derive(Debug)]
@@ -25,6 +25,29 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// Makes the private directory `path`, below a place that others may write too, for `user` (by default for us). One
+/// that is there already must be ours or theirs, and no symlink.
+pub fn make_for(path: &Path, user: Option<&str>) -> Result<()> {
+    let shown = path.display();
+    let us = rustix::process::geteuid().as_raw();
+    let owner = user.and_then(process::uid_of).unwrap_or(us);
+    match path.symlink_metadata() {
+        Ok(there) if there.is_dir() && (there.uid() == owner || there.uid() == us) => {}
+        Ok(_) => {
+            return Err(Error::new(format!("`{shown}` is in the way: it is not a directory of ours"))
+                .hint(format!("see whose it is with `ls -ld {shown}`, and move it away")));
+        }
+        Err(_) => {
+            let made = std::fs::DirBuilder::new().mode(0o700).create(path);
+            made.or_say(|| format!("cannot make `{shown}`"))?;
+        }
+    }
+    if owner != us {
+        std::os::unix::fs::lchown(path, Some(owner), None).or_say(|| format!("cannot give `{shown}` to its user"))?;
+    }
+    Ok(())
 }
 
 impl Drop for Scratch {

@@ -56,8 +56,14 @@ fn longest(scheme: Scheme, run: &str) -> Option<&str> {
             return Some(candidate);
         }
         let cut = candidate.rfind(|c: char| !c.is_ascii_alphanumeric())?;
-        // An address is not a version with something behind it.
-        if candidate[cut + 1..].bytes().all(|b| b.is_ascii_digit()) && candidate.as_bytes()[cut] == b'.' {
+        let behind = &candidate[cut + 1..];
+        // `.tar` is something behind a version; `.4` of an address, `.1w`, `.dev5` or `~rc` are a part of what is none.
+        let separate = match candidate.as_bytes()[cut] {
+            b'.' => behind.bytes().all(|b| b.is_ascii_alphabetic()),
+            b'~' => false,
+            _ => behind.starts_with(|c: char| c.is_ascii_alphabetic()),
+        };
+        if !separate {
             return None;
         }
         candidate = &candidate[..cut];
@@ -90,6 +96,18 @@ mod tests {
         find(Scheme::Semver, text)
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+        #[test]
+        fn what_is_found_reads_as_a_version(text in "[ -~é]{0,12}|[v ]?[0-9a-c.+~:!_-]{0,14}") {
+            for scheme in [Scheme::Semver, Scheme::Pep440, Scheme::Debian, Scheme::Exact] {
+                if let Some(found) = find(scheme, &text) {
+                    assert!(scheme.reads(&found) && text.contains(&found), "{found:?}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_first_thing_that_reads_as_a_version_is_found() {
         let some = |t: &str| Some(t.to_owned());
@@ -103,6 +121,10 @@ mod tests {
         assert_eq!(semver("in 3 tries: 1.0\n"), some("1.0"));
         assert_eq!(semver(" 16\n"), some("16"));
         assert_eq!(semver("schema 16"), None);
+        assert_eq!(semver("openssl 1.1.1w"), None);
+        assert_eq!(semver("notes 3.0.0~rc1"), None);
+        assert_eq!(semver("notes 1.4.2.dev5"), None);
+        assert_eq!(semver("Größe 7 → ünotes 1.4.2·x"), some("1.4.2"));
         assert_eq!(semver("none"), None);
         assert_eq!(semver(""), None);
     }
@@ -111,6 +133,7 @@ mod tests {
     fn each_scheme_finds_its_own() {
         let some = |t: &str| Some(t.to_owned());
         assert_eq!(find(Scheme::Pep440, "Name: x\nVersion: 2.0rc1.post2\n"), some("2.0rc1.post2"));
+        assert_eq!(find(Scheme::Pep440, "omero_web-5.22.1-py3-none-any.whl"), some("5.22.1"));
         assert_eq!(find(Scheme::Debian, "ii  notes  1:2.3-4+deb12u1 amd64"), some("1:2.3-4+deb12u1"));
         assert_eq!(find(Scheme::Debian, "2:1.9~rc2-1"), some("2:1.9~rc2-1"));
         assert_eq!(find(Scheme::Exact, "Phraseanet version 3.8.8 Herrerasaurus"), some("3.8.8"));

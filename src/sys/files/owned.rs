@@ -14,11 +14,16 @@ const LINKS: u32 = 40;
 /// Refuses a file that others than its owner (root or the caller) may write, or that stands below a directory they
 /// may write (a sticky directory counts as safe). Symlinks are followed, and each directory on the way is asked.
 pub fn only_owner_writes(path: &Path) -> Result<()> {
+    only_trusted_write(path, None)
+}
+
+/// The same, where the account `also` may own it too: it is what that account will run.
+pub fn only_trusted_write(path: &Path, also: Option<u32>) -> Result<()> {
     let absolute = std::path::absolute(path).or_say(|| format!("cannot tell where `{}` is", path.display()))?;
     let mut ahead: VecDeque<OsString> = words(&absolute);
     let mut here = PathBuf::from("/");
     let mut links = 0;
-    judge(&here, &look(&here, path)?, path)?;
+    judge(&here, &look(&here, path)?, path, also)?;
     while let Some(word) = ahead.pop_front() {
         if word == ".." {
             here.pop();
@@ -26,7 +31,7 @@ pub fn only_owner_writes(path: &Path) -> Result<()> {
         }
         let next = here.join(&word);
         let meta = look(&next, path)?;
-        judge(&next, &meta, path)?;
+        judge(&next, &meta, path, also)?;
         if !meta.is_symlink() {
             here = next;
             continue;
@@ -67,13 +72,13 @@ fn look(at: &Path, path: &Path) -> Result<Metadata> {
 }
 
 /// Whether `at`, the file at `path` itself or something on the way to it, can be changed by others.
-fn judge(at: &Path, meta: &Metadata, path: &Path) -> Result<()> {
+fn judge(at: &Path, meta: &Metadata, path: &Path, also: Option<u32>) -> Result<()> {
     let refuse = |why: String, hint: String| {
         Err(Error::new(format!("others may write `{}`", path.display())).because(why).hint(hint))
     };
     let what = if meta.is_dir() { "the directory " } else { "" };
     let caller = rustix::process::geteuid().as_raw();
-    if meta.uid() != 0 && meta.uid() != caller {
+    if meta.uid() != 0 && meta.uid() != caller && Some(meta.uid()) != also {
         let us = if caller == 0 { "root".to_owned() } else { format!("root nor to user {caller}") };
         let not = if caller == 0 { "not to" } else { "neither to" };
         return refuse(

@@ -212,7 +212,7 @@ mod tests {
         std::fs::write(other.join("kept"), "").unwrap();
         symlink(&other, tree.join("a/link")).unwrap();
         symlink("nowhere", tree.join("a/b/dangling")).unwrap();
-        std::fs::set_permissions(tree.join("a/b"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(tree.join("a/b"), std::fs::Permissions::from_mode(0o0)).unwrap();
         symlink(&tree, dir.path().join("to-tree")).unwrap();
         remove_tree(&dir.path().join("to-tree")).unwrap();
         assert!(tree.exists());

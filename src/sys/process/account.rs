@@ -11,7 +11,7 @@ use crate::error::{Error, OrSay, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(super) name: String,
-    pub(super) uid: u32,
+    pub(crate) uid: u32,
     pub(super) gid: u32,
     pub(super) groups: Vec<u32>,
     pub(super) home: OsString,
@@ -48,6 +48,26 @@ impl Account {
                 };
                 meta.is_dir() && meta.mode() & bit != 0
             })
+    }
+}
+
+/// The number of the group called `name`, which may be a number itself.
+pub(crate) fn group_id(name: &str) -> Result<u32> {
+    let text = CString::new(name).or_say(|| format!("`{}` is no name of a group", name.escape_debug()))?;
+    let mut buffer: Vec<libc::c_char> = vec![0; 4096];
+    loop {
+        // SAFETY: a group is plain data; the call fills it.
+        let mut group: libc::group = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are valid for the call, the length is the buffer's.
+        let code =
+            unsafe { libc::getgrnam_r(text.as_ptr(), &mut group, buffer.as_mut_ptr(), buffer.len(), &mut found) };
+        match code {
+            libc::ERANGE if buffer.len() < 1 << 24 => buffer.resize(buffer.len() * 2, 0),
+            libc::EINTR => {}
+            _ if !found.is_null() => return Ok(group.gr_gid),
+            _ => return name.parse().ok().or_say(|| format!("there is no group `{name}`")),
+        }
     }
 }
 
@@ -103,6 +123,11 @@ fn groups(name: &CStr, gid: u32) -> Vec<u32> {
     }
 }
 
+/// The uid of an account, by name or by number; `None` when there is none.
+pub fn uid_of(user: &str) -> Option<u32> {
+    Account::find(user).ok().map(|account| account.uid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +138,13 @@ mod tests {
         assert_eq!((root.uid, root.gid, root.home.to_str()), (0, 0, Some("/root")));
         assert!(root.groups.contains(&0));
         assert_eq!(Account::find("0").unwrap(), root);
+    }
+
+    #[test]
+    fn groups_are_found_by_name_and_by_number() {
+        assert_eq!(group_id("root"), Ok(0));
+        assert_eq!(group_id("4711"), Ok(4711));
+        assert_eq!(group_id("no-such-group").unwrap_err().to_string(), "there is no group `no-such-group`");
     }
 
     #[test]

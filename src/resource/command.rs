@@ -1,0 +1,278 @@
+//! `kind = "command"`: a program dumps the content to its stdout, another loads it from its stdin.
+//!
+//! Relies on the plan's programs: the dump is complete when its exit status says so, the load replaces what is there.
+//! Promises: any bytes, any size, streamed through a pipe; the two ends of the pipe both have to succeed. Whether
+//! something has changed is asked of `fingerprint`, a program that prints the same text for the same content; without
+//! one, of another dump, which must then be the same byte for byte for the same content. That it is so is proved
+//! before the first step, not found out on the way back.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+use similar::{ChangeTag, TextDiff};
+
+use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, What};
+use crate::context::{Context, Direction, default_timeout, run};
+use crate::error::{Error, OrSay, Result};
+use crate::plan::{Command, Fields, Program};
+use crate::store::{Head, ObjectId};
+use crate::sys::clock;
+
+/// Keys: `dump`, `load`, `fingerprint` (commands).
+pub(super) const KIND: Kind = Kind { name: "command", read };
+
+fn read(fields: &mut Fields) -> Box<dyn Resource> {
+    let mut need = |key: &str| {
+        if !fields.has(key) {
+            fields.missing(key);
+        }
+        fields.command(key)
+    };
+    let (dump, load) = (need("dump"), need("load"));
+    let fingerprint = fields.command("fingerprint");
+    Box::new(Programs { dump, load, fingerprint })
+}
+
+struct Programs {
+    /// `None` only in a plan that has mistakes.
+    dump: Option<Command>,
+    load: Option<Command>,
+    fingerprint: Option<Command>,
+}
+
+/// What a manifest remembers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Facts {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+}
+
+impl Resource for Programs {
+    fn claims(&self, cx: &Context<'_>) -> Result<Vec<Claim>> {
+        Ok(vec![Claim::Thing(format!("command {}", run::shown(self.load()?, &cx.scope)))])
+    }
+
+    fn probe(&self, cx: &Context<'_>) -> Result<Estimate> {
+        for command in [Some(self.dump()?), Some(self.load()?), self.fingerprint.as_ref()].into_iter().flatten() {
+            can_be_found(command, cx)?;
+        }
+        Ok(Estimate::default())
+    }
+
+    fn capture(&self, cx: &Context<'_>, _base: Option<ObjectId>) -> Result<Captured> {
+        let facts = Facts { fingerprint: self.fingerprint(cx)? };
+        let head = Head {
+            tx: cx.tx.clone(),
+            resource: cx.subject.clone(),
+            kind: KIND.name.to_owned(),
+            place: run::shown(self.dump()?, &cx.scope),
+            version: cx.version.clone(),
+            at: clock::now(),
+            facts: serde_json::to_value(facts).or_say(|| "cannot write down the fingerprint")?,
+        };
+        let mut captured = self.dump_into(cx, |source| cx.store.capture_stream(head, source))?;
+        if captured.bytes == 0 {
+            captured.warnings.push(format!("the dump of `{}` is empty", cx.subject));
+        }
+        Ok(captured)
+    }
+
+    /// Loading it is for the program alone to do, and it knows only one place; what can be proved is that asking
+    /// again gives the same answer, without which no restore could ever be proved.
+    fn prove(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Option<String>> {
+        if cx.direction == Direction::Backward {
+            return Ok(None);
+        }
+        let changes = self.diff(cx, manifest)?;
+        let Some(change) = changes.items.first() else {
+            return Ok(Some(match self.fingerprint {
+                Some(_) => "its fingerprint is stable".to_owned(),
+                None => "two dumps are the same".to_owned(),
+            }));
+        };
+        Err(match self.fingerprint {
+            Some(_) => Error::new(format!("the fingerprint of `{}` changes though nothing was done", cx.subject))
+                .because(change.details.join("; "))
+                .hint("something still writes to it, or `fingerprint` prints more than the content"),
+            None => Error::new(format!("two dumps of `{}` differ though nothing was done", cx.subject))
+                .hint("give a `fingerprint`: a program that prints the same for the same content"),
+        })
+    }
+
+    fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        let facts: Facts = serde_json::from_value(cx.store.head(manifest)?.facts)
+            .or_say(|| format!("the manifest of `{}` is not that of a dump", cx.subject))?;
+        let details = match (&facts.fingerprint, self.fingerprint(cx)?) {
+            (Some(was), Some(is)) if *was == is => return Ok(Changes::default()),
+            (Some(was), Some(is)) => lines_that_differ(was, &is),
+            _ => {
+                let (mut was, mut is) = (blake3::Hasher::new(), blake3::Hasher::new());
+                let had = cx.store.restore_stream(manifest, &mut was)?;
+                let has = self.dump_into(cx, |source| io::copy(source, &mut is).or_say(|| "cannot read the dump"))?;
+                if was.finalize() == is.finalize() {
+                    return Ok(Changes::default());
+                }
+                vec![if had == has { "content".to_owned() } else { format!("{had} -> {has} bytes") }]
+            }
+        };
+        Ok(Changes { items: vec![Change { what: What::Changed, name: cx.subject.clone(), details, secret: false }] })
+    }
+
+    fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        let changes = self.diff(cx, manifest)?;
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        self.load_from(cx, |sink| cx.store.restore_stream(manifest, sink))?;
+        match self.diff(cx, manifest)?.items.first() {
+            None => Ok(changes),
+            Some(left) => Err(Error::new(format!("`{}` was loaded and still differs", cx.subject))
+                .because(left.details.join("; "))
+                .because(format!("the program was: {}", run::shown(self.load()?, &cx.scope)))),
+        }
+    }
+}
+
+impl Programs {
+    fn dump(&self) -> Result<&Command> {
+        self.dump.as_ref().or_say(|| "the key `dump` is missing")
+    }
+
+    fn load(&self) -> Result<&Command> {
+        self.load.as_ref().or_say(|| "the key `load` is missing")
+    }
+
+    fn fingerprint(&self, cx: &Context<'_>) -> Result<Option<String>> {
+        match &self.fingerprint {
+            Some(command) => Ok(Some(run::command(cx, command, default_timeout::STEP)?.text)),
+            None => Ok(None),
+        }
+    }
+
+    /// Runs the dump and gives its output to `work`, in a thread of its own. The first thing that failed is told.
+    fn dump_into<T: Send>(&self, cx: &Context<'_>, work: impl FnOnce(&mut dyn Read) -> Result<T> + Send) -> Result<T> {
+        let dump = self.dump()?;
+        let (reader, writer) = io::pipe().or_say(|| "cannot make a pipe")?;
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let ended = &ended;
+            // The reader goes with the thread: when the work fails the dump finds its pipe closed and ends.
+            let reading = threads.spawn(move || work(&mut Drain { pipe: reader, ended }));
+            let ran = run::piped(cx, dump, default_timeout::STEP, Stdio::null(), Stdio::from(writer));
+            ended.store(true, Ordering::Release);
+            let done = reading.join().unwrap_or_else(|_| Err(Error::new("reading the dump ended unexpectedly")));
+            match (ran, done) {
+                (Ok(_), done) => done,
+                (Err(failure), Ok(_)) => Err(failure),
+                // A full disk makes the dump fail too; the disk is the cause.
+                (Err(failure), Err(cause)) => Err(cause.because(failure)),
+            }
+        })
+    }
+
+    /// Runs the load with its input from `work`.
+    fn load_from(&self, cx: &Context<'_>, work: impl FnOnce(&mut dyn Write) -> Result<u64> + Send) -> Result<()> {
+        let load = self.load()?;
+        let (reader, writer) = io::pipe().or_say(|| "cannot make a pipe")?;
+        rustix::io::ioctl_fionbio(&writer, true).or_say(|| "cannot make a pipe")?;
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let ended = &ended;
+            let writing = threads.spawn(move || work(&mut Feed { pipe: writer, ended }));
+            let ran = run::piped(cx, load, default_timeout::STEP, Stdio::from(reader), Stdio::null());
+            ended.store(true, Ordering::Release);
+            let done = writing.join().unwrap_or_else(|_| Err(Error::new("feeding the load ended unexpectedly")));
+            match (ran, done) {
+                (Ok(_), Ok(_)) => Ok(()),
+                (Ok(ran), Err(cause)) => {
+                    Err(Error::new(format!("`{}` ended before it had read everything", ran.shown)).because(cause))
+                }
+                (Err(failure), _) => Err(failure),
+            }
+        })
+    }
+}
+
+/// The output of a program, which is over when the program is, even if what it left running still holds the pipe.
+struct Drain<'a> {
+    pipe: PipeReader,
+    ended: &'a AtomicBool,
+}
+
+impl Read for Drain<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let a_while = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            let ended = self.ended.load(Ordering::Acquire);
+            let ready = poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], Some(&a_while));
+            match ready {
+                Ok(0) if ended => return Ok(0),
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return self.pipe.read(buffer),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The input of a program, which nobody reads any more once the program is over, even if what it left running holds it.
+struct Feed<'a> {
+    /// Does not block.
+    pipe: PipeWriter,
+    ended: &'a AtomicBool,
+}
+
+impl Write for Feed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let a_while = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            match self.pipe.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            if self.ended.load(Ordering::Acquire) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            // Whatever it says, the next write finds out.
+            let _ = poll(&mut [PollFd::new(&self.pipe, PollFlags::OUT)], Some(&a_while));
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether the program of a command is there, as far as that can be told without running it.
+fn can_be_found(command: &Command, cx: &Context<'_>) -> Result<()> {
+    let Program::Run(words) = &command.program else { return Ok(()) };
+    let Some(program) = words.first() else { return Ok(()) };
+    let program = program.expand(&cx.scope)?;
+    match program.starts_with('/') && !std::path::Path::new(&program).exists() {
+        true => Err(Error::new(format!("the program `{program}` does not exist"))),
+        false => Ok(()),
+    }
+}
+
+/// The lines of a fingerprint that came and went, a dozen of them.
+fn lines_that_differ(was: &str, is: &str) -> Vec<String> {
+    const MOST: usize = 12;
+    let diff = TextDiff::from_lines(was, is);
+    let mut lines: Vec<String> = diff
+        .iter_all_changes()
+        .filter_map(|change| match change.tag() {
+            ChangeTag::Delete => Some(format!("-{}", change.value().trim_end())),
+            ChangeTag::Insert => Some(format!("+{}", change.value().trim_end())),
+            ChangeTag::Equal => None,
+        })
+        .collect();
+    if lines.len() > MOST {
+        let more = lines.len() - MOST;
+        lines.truncate(MOST);
+        lines.push(format!("and {more} more lines"));
+    }
+    lines
+}

@@ -1,0 +1,551 @@
+//! `kind = "sqlite"`: one SQLite database file, with its log, captured whole and put back whole.
+//!
+//! Relies on SQLite's own locks, its online backup (for a database in use) and `integrity_check`. Promises: looking and
+//! capturing leave the live files as they are (see `look`); what is stored is one complete database file that was
+//! checked and fingerprinted, byte for byte the live one where nobody had it open; a restore is written beside, checked
+//! and fingerprinted again before the live one is touched, and never pairs a database with another's log (see
+//! `swap`).
+
+mod file;
+mod fingerprint;
+mod look;
+mod swap;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode};
+use serde::{Deserialize, Serialize};
+
+use self::file::{Access, Attributes, Found, found, resolved};
+use self::fingerprint::{Fingerprint, Log};
+use self::look::{Looked, Missing, Open, Scratch, Way, copy_file, holder, log_of, open, side, with_database};
+use self::swap::Beside;
+use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, What};
+use crate::context::Context;
+use crate::error::{Error, Fault, OrSay, Result};
+use crate::plan::{Fields, Template};
+use crate::store::{Head, ObjectId};
+use crate::sys::{clock, mounts};
+
+/// Keys: `path`.
+pub(super) const KIND: Kind = Kind { name: "sqlite", read };
+
+fn read(fields: &mut Fields) -> Box<dyn Resource> {
+    Box::new(Sqlite { path: fields.need_template("path") })
+}
+
+struct Sqlite {
+    path: Template,
+}
+
+/// What a manifest remembers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+struct Facts {
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    absent: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<Attributes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<Access>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<Fingerprint>,
+    /// The BLAKE3 of the live file, where what is stored is that very file, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exact: Option<String>,
+}
+
+/// What `integrity_check` says.
+enum Integrity {
+    Good,
+    Bad(String),
+    /// It cannot be asked here: the schema needs what only the application brings.
+    Unknown(String),
+}
+
+impl Resource for Sqlite {
+    fn claims(&self, cx: &Context<'_>) -> Result<Vec<Claim>> {
+        let path = self.place(cx)?;
+        Ok(["", "-wal", "-shm", "-journal"].iter().map(|suffix| Claim::Path(side(&path, suffix))).collect())
+    }
+
+    fn probe(&self, cx: &Context<'_>) -> Result<Estimate> {
+        let path = self.place(cx)?;
+        if !usable(&path)? {
+            return Ok(Estimate::default());
+        }
+        let size = |path: PathBuf| path.metadata().map_or(0, |meta| meta.len());
+        let bytes = size(path.clone()) + size(side(&path, "-wal"));
+        let (items, integrity) = with_database(&path, &cx.tmp, |looked| {
+            let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
+            let items = looked.connection.query_row(tables, [], |row| row.get::<_, i64>(0));
+            let items = items.map_err(|error| in_words(error, &path))?;
+            Ok((items, check(&looked.connection, "quick_check", &path)?))
+        })?;
+        let warnings = match integrity {
+            Integrity::Good => Vec::new(),
+            Integrity::Bad(why) => return Err(damaged(&path, &why)),
+            Integrity::Unknown(why) => vec![format!("`{}` cannot be checked: {why}", path.display())],
+        };
+        Ok(Estimate { bytes, items: u64::try_from(items).unwrap_or(0), warnings })
+    }
+
+    fn capture(&self, cx: &Context<'_>, _base: Option<ObjectId>) -> Result<Captured> {
+        let path = self.place(cx)?;
+        let head = |facts: Facts| -> Result<Head> {
+            Ok(Head {
+                tx: cx.tx.clone(),
+                resource: cx.subject.clone(),
+                kind: KIND.name.to_owned(),
+                place: path.display().to_string(),
+                version: cx.version.clone(),
+                at: clock::now(),
+                facts: serde_json::to_value(facts).or_say(|| "cannot write down the fingerprint")?,
+            })
+        };
+        if !usable(&path)? {
+            let facts = Facts { absent: true, file: None, directory: None, fingerprint: None, exact: None };
+            return cx.store.capture_facts(head(facts)?);
+        }
+        let attributes = Attributes::of(&path)?;
+        let directory = Access::of(path.parent().unwrap_or(Path::new("/")))?;
+        let (copy, exactly) = with_database(&path, &cx.tmp, |looked| {
+            let copy = Scratch::new(&cx.tmp);
+            let exactly = take(looked, &path, copy.path(), cx)?;
+            Ok((copy, exactly))
+        })?;
+        let (fingerprint, warnings) = examined(copy.path(), &path, cx)?;
+        let items = fingerprint.tables.len() as u64;
+        let exact = match exactly {
+            Exactly::Yes => Some(hash(copy.path())?),
+            Exactly::No => None,
+        };
+        let facts = Facts {
+            absent: false,
+            file: Some(attributes),
+            directory: Some(directory),
+            fingerprint: Some(fingerprint),
+            exact,
+        };
+        let mut source = File::open(copy.path()).or_say(|| format!("cannot read the copy of `{}`", path.display()))?;
+        let mut captured = cx.store.capture_stream(head(facts)?, &mut source)?;
+        captured.items = items;
+        captured.warnings.extend(warnings);
+        Ok(captured)
+    }
+
+    fn prove(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Option<String>> {
+        let path = self.place(cx)?;
+        let facts = facts(cx, manifest)?;
+        let Some(fingerprint) = facts.fingerprint else { return Ok(None) };
+        let copy = Scratch::new(&cx.tmp);
+        let mut sink = File::create(copy.path()).or_say(|| format!("cannot write `{}`", copy.path().display()))?;
+        cx.store.restore_stream(manifest, &mut sink)?;
+        drop(sink);
+        let (restored, _) = examined(copy.path(), &path, cx)?;
+        match restored == fingerprint {
+            true => Ok(Some(fingerprint.in_words())),
+            false => Err(not_what_was_captured(&path)),
+        }
+    }
+
+    fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        let path = self.place(cx)?;
+        differences(&path, &facts(cx, manifest)?, cx)
+    }
+
+    fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        let path = self.place(cx)?;
+        let facts = facts(cx, manifest)?;
+        let changes = differences(&path, &facts, cx)?;
+        let needed = match content_differs(&changes, &path) {
+            true => Needed::Replace,
+            false if changes.is_empty() => exactness(&path, &facts)?,
+            false => Needed::Attributes,
+        };
+        let beside = Beside::new(&path, &cx.tx, &cx.subject);
+        // The directory may belong to another resource, which was restored before this one.
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let time = Attributes::of(parent).ok();
+        match (needed, &facts) {
+            (Needed::Nothing, _) => return Ok(changes),
+            (Needed::Attributes, Facts { file: Some(attributes), .. }) => attributes.give(&path)?,
+            (_, Facts { file: Some(attributes), directory, fingerprint: Some(fingerprint), .. }) => {
+                free_of_others(&path)?;
+                let new = bring(cx, manifest, &path, &beside, directory.as_ref(), fingerprint)?;
+                attributes.give(&new)?;
+                let synced = File::open(&new).and_then(|file| file.sync_all());
+                synced.or_say(|| format!("cannot sync `{}`", new.display()))?;
+                beside.put_in_place(&new, &path)?;
+            }
+            _ => {
+                free_of_others(&path)?;
+                beside.move_aside(&path)?;
+            }
+        }
+        if let Some(time) = time {
+            time.give_time(parent)?;
+        }
+        let left = differences(&path, &facts, cx)?;
+        match left.items.first() {
+            None => Ok(changes),
+            Some(first) => Err(Error::new(format!("`{}` is restored and still differs", path.display()))
+                .because(format!("{}: {}", first.name, first.details.join(", ")))
+                .hint("something else writes to it: stop it, then `txupgrade rollback` again")),
+        }
+    }
+
+    fn leftovers(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Beside::new(&self.place(cx)?, &cx.tx, &cx.subject).everything()
+    }
+
+    fn query(&self, cx: &Context<'_>, sql: &str) -> Result<String> {
+        let path = self.place(cx)?;
+        if !usable(&path)? {
+            return Err(Error::new(format!("`{}` does not exist", path.display())));
+        }
+        with_database(&path, &cx.tmp, |looked| {
+            answer(&looked.connection, sql)
+                .map_err(|error| in_words(error, &path).within(format!("cannot ask `{}`", path.display())))
+        })
+    }
+
+    fn execute(&self, cx: &Context<'_>, sql: &str) -> Result<()> {
+        let path = self.place(cx)?;
+        if !usable(&path)? {
+            return Err(Error::new(format!("`{}` does not exist", path.display())));
+        }
+        let say = |error: rusqlite::Error| in_words(error, &path).within(format!("cannot change `{}`", path.display()));
+        let connection = open(&path, Open::ReadWrite).map_err(say)?;
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(say)?;
+        // On any failure closing the connection takes everything back.
+        connection.execute_batch(sql).map_err(|error| {
+            let error = say(error);
+            match error.causes.iter().any(|cause| cause.contains("within a transaction")) {
+                true => error.hint("the script runs in one transaction already: leave out BEGIN, COMMIT and VACUUM"),
+                false => error,
+            }
+        })?;
+        if connection.is_autocommit() {
+            return Err(Error::new(format!("the script ended its transaction on `{}` by itself", path.display()))
+                .hint("the script runs in one transaction already: leave out BEGIN, COMMIT and VACUUM"));
+        }
+        connection.execute_batch("COMMIT").map_err(say)?;
+        connection.close().map_err(|(_, error)| say(error))
+    }
+}
+
+impl Sqlite {
+    fn place(&self, cx: &Context<'_>) -> Result<PathBuf> {
+        Ok(resolved(&self.path.path(&cx.scope)?))
+    }
+}
+
+/// Whether there is a database file; what is there and can never be one is an error.
+fn usable(path: &Path) -> Result<bool> {
+    let shown = path.display();
+    match found(path)? {
+        Found::Nothing => Ok(false),
+        Found::Other("a symbolic link") => {
+            let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            Err(Error::new(format!("`{shown}` is a symbolic link"))
+                .hint(format!("name what it points to: path = \"{}\"", target.display())))
+        }
+        Found::Other(what) => Err(Error::new(format!("`{shown}` is {what}, not a database"))),
+        Found::File if mounts::is_mount_point(path)? => {
+            Err(Error::new(format!("`{shown}` is a mount point and could not be put back by a rename")))
+        }
+        Found::File => Ok(true),
+    }
+}
+
+/// What a restore has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    Nothing,
+    /// Owner, mode, time and the like.
+    Attributes,
+    Replace,
+}
+
+/// A database that says the same may still be another file: vacuumed, or touched. Where nobody has it open and the
+/// very file was stored, that very file is put back.
+fn exactness(path: &Path, facts: &Facts) -> Result<Needed> {
+    let (Some(attributes), Some(exact)) = (&facts.file, &facts.exact) else { return Ok(Needed::Nothing) };
+    if Attributes::of(path)? == *attributes || holder(path)?.is_some() || look::has_content(path) {
+        return Ok(Needed::Nothing);
+    }
+    Ok(if hash(path)? == *exact { Needed::Attributes } else { Needed::Replace })
+}
+
+/// Whoever has it open would go on writing to what is displaced.
+fn free_of_others(path: &Path) -> Result<()> {
+    if found(path)? == Found::File
+        && let Some(pid) = holder(path)?
+    {
+        return Err(Error::new(format!("`{}` is in use by process {pid}{}", path.display(), command_of(pid)))
+            .hint("stop it; then `txupgrade rollback` again"));
+    }
+    Ok(())
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let file = crate::sys::files::open_nofollow(path)?;
+    hasher.update_reader(file).or_say(|| format!("cannot read `{}`", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Whether a copy is the live file byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exactly {
+    Yes,
+    No,
+}
+
+/// Writes one complete database file to `copy`.
+fn take(looked: &Looked, path: &Path, copy: &Path, cx: &Context<'_>) -> Result<Exactly> {
+    let say = |error: rusqlite::Error| in_words(error, path);
+    let touch = "SELECT count(*) FROM sqlite_schema";
+    match (&looked.way, looked.log) {
+        (Way::Shared, Log::Ahead) => {
+            back_up(&looked.connection, copy, path, cx)?;
+            Ok(Exactly::No)
+        }
+        (Way::Shared, Log::Rollback) => {
+            // The shared lock keeps writers from the file until its end; the copy, unlike a backup, is exact.
+            looked.connection.execute_batch("BEGIN").map_err(say)?;
+            looked.connection.query_row(touch, [], |_| Ok(())).map_err(say)?;
+            copy_file(path, copy, Missing::Fails)?;
+            Ok(Exactly::Yes)
+        }
+        (Way::Immutable, _) => {
+            copy_file(path, copy, Missing::Fails)?;
+            Ok(Exactly::Yes)
+        }
+        (Way::Copied(whole), _) => {
+            looked.connection.query_row(touch, [], |_| Ok(())).map_err(say)?;
+            if looked.log == Log::Ahead {
+                let done = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+                let busy = looked.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], done).map_err(say)?;
+                if busy != 0 {
+                    return Err(Error::new(format!("cannot read the log of `{}`", path.display())));
+                }
+            }
+            copy_file(whole.path(), copy, Missing::Fails)?;
+            Ok(Exactly::No)
+        }
+    }
+}
+
+/// The online backup: of one moment, while others go on writing.
+fn back_up(from: &Connection, copy: &Path, path: &Path, cx: &Context<'_>) -> Result<()> {
+    const PAGES: i32 = 1024;
+    let say = |error: rusqlite::Error| in_words(error, path).within(format!("cannot copy `{}`", path.display()));
+    let mut to = Connection::open(copy).map_err(say)?;
+    from.execute_batch("BEGIN").map_err(say)?;
+    from.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(say)?;
+    {
+        let backup = Backup::new(from, &mut to).map_err(say)?;
+        let began = std::time::Instant::now();
+        loop {
+            cx.go_on()?;
+            match backup.step(PAGES).map_err(say)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ if began.elapsed() > look::BUSY => {
+                    return Err(Error::new(format!("`{}` is locked{}", path.display(), by_whom(path))));
+                }
+                _ => std::thread::sleep(std::time::Duration::from_millis(50)),
+            }
+        }
+    }
+    from.execute_batch("COMMIT").map_err(say)?;
+    // The copy must be one file.
+    to.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(say)?;
+    to.close().map_err(|(_, error)| say(error))
+}
+
+/// Checks a database file that is ours, and fingerprints it. `path` is the database it stands for.
+fn examined(copy: &Path, path: &Path, cx: &Context<'_>) -> Result<(Fingerprint, Vec<String>)> {
+    let say = |error: rusqlite::Error| in_words(error, path);
+    let log = log_of(copy)?;
+    let connection = open(copy, Open::Immutable).map_err(say)?;
+    let warnings = match check(&connection, "integrity_check", path)? {
+        Integrity::Good => Vec::new(),
+        Integrity::Bad(why) => return Err(damaged(path, &why)),
+        Integrity::Unknown(why) => vec![format!("`{}` cannot be checked: {why}", path.display())],
+    };
+    Ok((Fingerprint::of(&connection, log, &mut || cx.go_on()).map_err(say)??, warnings))
+}
+
+fn check(connection: &Connection, how: &str, path: &Path) -> Result<Integrity> {
+    let lines = connection.prepare(&format!("PRAGMA {how}(5)")).and_then(|mut asked| {
+        asked.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<String>>>()
+    });
+    match lines {
+        Ok(lines) if lines == ["ok"] => Ok(Integrity::Good),
+        Ok(lines) => Ok(Integrity::Bad(lines.first().cloned().unwrap_or_default())),
+        Err(error) if fingerprint::is_foreign(&error) => Ok(Integrity::Unknown(error.to_string())),
+        Err(error) => Err(in_words(error, path)),
+    }
+}
+
+fn facts(cx: &Context<'_>, manifest: ObjectId) -> Result<Facts> {
+    let head = cx.store.head(manifest)?;
+    serde_json::from_value(head.facts).or_say(|| format!("the manifest of `{}` is not that of a database", cx.subject))
+}
+
+fn differences(path: &Path, facts: &Facts, cx: &Context<'_>) -> Result<Changes> {
+    let place = path.display().to_string();
+    let whole = |what: What, details: Vec<String>| Changes {
+        items: vec![Change { what, name: place.clone(), details, secret: false }],
+    };
+    let (Some(attributes), Some(fingerprint)) = (&facts.file, &facts.fingerprint) else {
+        return Ok(match found(path)? {
+            Found::Nothing => Changes::default(),
+            _ => whole(What::Added, Vec::new()),
+        });
+    };
+    match found(path)? {
+        Found::Nothing => return Ok(whole(What::Removed, Vec::new())),
+        Found::Other(what) => return Ok(whole(What::Changed, vec![format!("{REPLACED}{what}")])),
+        Found::File => {}
+    }
+    let live = with_database(path, &cx.tmp, |looked| {
+        match Fingerprint::of(&looked.connection, looked.log, &mut || cx.go_on()) {
+            Ok(print) => Ok(Ok(print?)),
+            Err(error) if is_damage(&error) => Ok(Err(error.to_string())),
+            Err(error) => Err(in_words(error, path)),
+        }
+    })?;
+    let mut items = Vec::new();
+    let details = attributes.details(&Attributes::of(path)?);
+    if !details.is_empty() {
+        items.push(Change { what: What::Changed, name: place.clone(), details, secret: false });
+    }
+    match live {
+        Ok(live) => items.extend(fingerprint.changes(&live, SETTINGS)),
+        Err(why) => {
+            items.push(Change { what: What::Changed, name: SETTINGS.to_owned(), details: vec![why], secret: false })
+        }
+    }
+    Ok(Changes { items })
+}
+
+/// What a change of the database as a whole is called, beside changes of its tables and of its file.
+const SETTINGS: &str = "the database";
+const REPLACED: &str = "now ";
+
+/// Whether more than the attributes of the file differs.
+fn content_differs(changes: &Changes, path: &Path) -> bool {
+    let place = path.display().to_string();
+    !changes.items.iter().all(|change| {
+        change.name == place
+            && change.what == What::Changed
+            && !change.details.iter().any(|detail| detail.starts_with(REPLACED))
+    })
+}
+
+/// Writes what was captured beside the live database and proves it.
+fn bring(
+    cx: &Context<'_>,
+    manifest: ObjectId,
+    path: &Path,
+    beside: &Beside,
+    directory: Option<&Access>,
+    fingerprint: &Fingerprint,
+) -> Result<PathBuf> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    if found(parent)? == Found::Nothing
+        && let Some(directory) = directory
+    {
+        std::fs::create_dir(parent).or_say(|| format!("cannot create `{}`", parent.display()))?;
+        directory.give(parent)?;
+    }
+    let new = beside.incoming();
+    if found(&new)? != Found::Nothing {
+        crate::sys::files::remove_tree(&new)?;
+    }
+    let say = || format!("cannot write `{}`", new.display());
+    let mut sink = {
+        use std::os::unix::fs::OpenOptionsExt;
+        File::options().write(true).create_new(true).mode(0o600).open(&new).or_say(say)?
+    };
+    cx.store.restore_stream(manifest, &mut sink)?;
+    sink.sync_all().or_say(say)?;
+    drop(sink);
+    let (restored, _) = examined(&new, path, cx)?;
+    match restored == *fingerprint {
+        true => Ok(new),
+        false => Err(not_what_was_captured(path)),
+    }
+}
+
+fn answer(connection: &Connection, sql: &str) -> rusqlite::Result<String> {
+    let mut asked = connection.prepare(sql)?;
+    let columns = asked.column_count();
+    let mut rows = asked.query([])?;
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut cells = Vec::with_capacity(columns);
+        for column in 0..columns {
+            cells.push(match row.get_ref(column)? {
+                ValueRef::Null => String::new(),
+                ValueRef::Integer(number) => number.to_string(),
+                ValueRef::Real(number) => number.to_string(),
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                ValueRef::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            });
+        }
+        lines.push(cells.join("\t"));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+/// What SQLite says, as an operator reads it.
+fn in_words(error: rusqlite::Error, path: &Path) -> Error {
+    let shown = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => Error::new(format!("`{shown}` is not an SQLite database")),
+        Some(ErrorCode::DatabaseCorrupt) => damaged(path, &error.to_string()),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::new(format!("`{shown}` is locked{}", by_whom(path)))
+        }
+        _ => Error::new(error.to_string()),
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    Error::new(format!("the database `{}` is damaged", path.display())).because(why)
+}
+
+fn not_what_was_captured(path: &Path) -> Error {
+    Error::new(format!("what the store gives back of `{}` is not what was captured", path.display()))
+        .fault(Fault::Damage)
+}
+
+fn by_whom(path: &Path) -> String {
+    match holder(path) {
+        Ok(Some(pid)) => format!(" by process {pid}{}", command_of(pid)),
+        _ => String::new(),
+    }
+}
+
+fn command_of(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" (`{}`)", words.join(" ").chars().take(100).collect::<String>()),
+    }
+}

@@ -1,0 +1,80 @@
+//! `kind = "wait"`: lets time pass, or waits until the named checks pass.
+//!
+//! Promises: a signal ends it within a fifth of a second (within one question, where checks are waited for).
+
+use std::time::{Duration, Instant};
+
+use super::{Kind, Step};
+use crate::context::{Context, default_timeout};
+use crate::error::{Error, Result};
+use crate::plan::{Fields, List, Scope};
+use crate::tx::Output;
+
+/// Keys: `time`, or `checks` with `timeout` (how long to wait at most; 1 h).
+pub(super) const KIND: Kind = Kind { name: "wait", read };
+
+const PAUSE: Duration = Duration::from_millis(200);
+
+fn read(fields: &mut Fields) -> Box<dyn Step> {
+    let time = fields.duration("time");
+    let checks = fields.references(List::Check, "checks");
+    let timeout = fields.time_limit("timeout");
+    match (fields.has("time"), fields.has("checks")) {
+        (true, true) => fields.wrong("checks", "`time` and `checks` exclude each other", None),
+        (false, false) => fields.wrong("time", "what to wait for is missing", Some("time = \"30s\", or checks")),
+        (true, false) if timeout.is_some() => {
+            fields.wrong("timeout", "`timeout` limits the waiting for checks, not for time", None);
+        }
+        _ => {}
+    }
+    Box::new(Wait { time: time.unwrap_or_default(), checks, timeout: timeout.unwrap_or(default_timeout::STEP) })
+}
+
+struct Wait {
+    time: Duration,
+    checks: Vec<String>,
+    timeout: Duration,
+}
+
+impl Step for Wait {
+    fn describe(&self, _scope: &Scope) -> String {
+        match self.checks.is_empty() {
+            true => format!("wait {:?}", self.time),
+            false => format!("wait until {}, at most {:?}", self.checks.join(", "), self.timeout),
+        }
+    }
+
+    fn run(&self, cx: &Context<'_>) -> Result<Output> {
+        if self.checks.is_empty() {
+            sleep(cx, Instant::now() + self.time)?;
+            return Ok(Output::default());
+        }
+        let began = Instant::now();
+        for check in cx.references(&self.checks)? {
+            loop {
+                cx.go_on()?;
+                let finding = cx.peers.ask(&check, cx)?;
+                if finding.passed() {
+                    break;
+                }
+                if began.elapsed() >= self.timeout {
+                    return Err(Error::new(format!("check `{check}` did not pass within {:?}", self.timeout))
+                        .because(finding.found));
+                }
+                sleep(cx, (Instant::now() + Duration::from_secs(1)).min(began + self.timeout))?;
+            }
+        }
+        Ok(Output { note: format!("after {:.1} s", began.elapsed().as_secs_f64()), ..Output::default() })
+    }
+}
+
+fn sleep(cx: &Context<'_>, until: Instant) -> Result<()> {
+    loop {
+        cx.go_on()?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(PAUSE));
+    }
+}
