@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::tx::Action;
 
 fn task(text: &str) -> TaskId {
     text.parse().unwrap()
@@ -131,7 +130,6 @@ fn rolled_back_because_a_requirement_of_words_failed() {
     error: `require the version` failed; nothing was changed
       cause: 1.2.0 is not in `>=1.4, <2.0`
     hint: upgrade to 1.4 first
-    hint: its output is in `txupgrade log notes-3 'require the version'`
     ");
 }
 
@@ -257,7 +255,6 @@ fn on_hold_at_a_check() {
     insta::assert_snapshot!(reads(&standing), @r"
     error: check `page` failed; notes-3 is on hold
       cause: status 500
-    hint: its output is in `txupgrade log notes-3 page`
       next: `txupgrade commit notes-3` tries again
       next: `txupgrade rollback notes-3` puts everything back
     ");
@@ -320,8 +317,8 @@ fn every_action_has_a_noun() {
     resume of `x`
     check `x`
     step `x`
-    reinstate of `x`
-    diagnose of `x`
+    restore of `x`
+    diagnosis `x`
     undo of `x`
     restore of `x`
     recheck `x`

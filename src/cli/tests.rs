@@ -236,8 +236,14 @@ fn history_is_a_line_for_each_the_newest_first() {
     let answer = history::answer(&history, Verify::Chain, &TimeZone::UTC, Paint::Plain, Paint::Plain);
     valid(&answer.json);
     assert_eq!(answer.exit, 0);
-    insta::assert_snapshot!(answer.data, @"");
-    insta::assert_snapshot!(answer.talk, @"");
+    insta::assert_snapshot!(answer.data, @r"
+    TX       BEGUN                VERSION         OUTCOME                       TOOK   DOWN  SNAPSHOT            PLAN
+    shop-1   2026-11-21 05:00:34  1.4.2           stuck                         14 s   -     312 MB, 4.1 MB new  /etc/txupgrade/shop.toml
+    notes-3  2026-11-21 05:00:34  -               undid notes-1                 0.0 s  -     -                   /etc/txupgrade/notes.toml
+    notes-2  2026-11-21 04:00:16  1.4.2           rolled back                   18 s   14 s  312 MB, 4.1 MB new  /etc/txupgrade/notes.toml
+    notes-1  2026-11-21 03:00:00  1.4.2 -> 2.0.0  committed, undone by notes-3  17 s   11 s  312 MB, 4.1 MB new  /etc/txupgrade/notes.toml
+    ");
+    insta::assert_snapshot!(answer.talk, @"the chain is whole: 71 events of 4 transactions, ending in 0000000000000000000000000000000000000000000000000000000000000000");
 }
 
 #[test]
@@ -296,7 +302,36 @@ fn show_of_one_that_committed() {
 fn show_of_one_that_was_rolled_back() {
     let mut notebook = Notebook::new();
     let tx = notebook.rolls_back("notes");
-    insta::assert_snapshot!(shown(&account(&notebook, &tx)), @"");
+    insta::assert_snapshot!(shown(&account(&notebook, &tx)), @r#"
+    notes-1: rolled back, 1.4.2 in 18 s, down for 14 s
+      plan:         /etc/txupgrade/notes.toml
+      begun:        2026-11-21 03:00:00
+      turned back:  step `migrate` failed
+      snapshot:     312 MB, 4.1 MB new
+
+    03:00:00.000  begun, to be committed
+    03:00:00.000  require the version                 1.5 s  1.4.2
+    03:00:01.500  require page                        1.5 s  status 200
+    03:00:03.000  quiesce stop                        1.5 s
+    03:00:04.500  capture code                        1.5 s  312000000 bytes, 4100000 new
+    03:00:06.000  capture db                          1.5 s  88000 bytes, 12000 new
+    03:00:07.500  prove everything                    1.5 s
+    03:00:09.000  apply unpack                        1.5 s
+    03:00:10.500  apply migrate                       0.4 s  failed: `/opt/notes/bin/notes migrate` ended with exit status 3
+    03:00:10.900  turned back: step `migrate` failed
+    03:00:10.900  prove everything                    1.5 s
+    03:00:12.400  restore db                          1.5 s  1 table
+    03:00:13.900  restore code                        1.5 s  31 files
+    03:00:15.400  resume stop                         1.5 s
+    03:00:16.900  recheck page                        1.5 s  status 200
+    03:00:18.400  rolled back
+
+    error: step `migrate` failed: `/opt/notes/bin/notes migrate` ended with exit status 3
+      cause: its last line was: relation "users" already exists
+
+    logs:
+      /s/logs/apply-migrate.log
+    "#);
 }
 
 #[test]
@@ -583,9 +618,9 @@ fn a_path_of_plans_says_where_it_stands() {
     let back = notebook.rolls_back("notes");
     let back = account(&notebook, &back).standing();
     let left = ["notes-3.0.toml".to_owned()];
-    insta::assert_snapshot!(run::where_the_path_stands(std::slice::from_ref(&one), &[]), @"");
-    insta::assert_snapshot!(run::where_the_path_stands(&[one.clone(), back.clone()], &left), @"");
-    insta::assert_snapshot!(run::where_the_path_stands(&[one.clone(), one, back], &[]), @"");
+    insta::assert_snapshot!(run::where_the_path_stands(std::slice::from_ref(&one), &[]), @"the path is done: notes-1 is committed, at 2.0.0");
+    insta::assert_snapshot!(run::where_the_path_stands(&[one.clone(), back.clone()], &left), @"the path stops here: notes-1 is committed, at 2.0.0; not run: `notes-3.0.toml`");
+    insta::assert_snapshot!(run::where_the_path_stands(&[one.clone(), one, back], &[]), @"the path stops here: notes-1 and notes-1 are committed, at 2.0.0");
 }
 
 #[test]
