@@ -3,6 +3,7 @@
 mod command;
 #[cfg(test)]
 mod contract_tests;
+mod path;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[command::KIND, sqlite::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {
