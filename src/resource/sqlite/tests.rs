@@ -100,10 +100,12 @@ fn a_database_that_waits_for_its_writer_says_who_that_is() {
     make(&f, "CREATE TABLE t(x)");
     let other = Other::open(&f, "c.execute('BEGIN EXCLUSIVE')");
     let (it, cx) = (resource(&f), f.context("it"));
-    let look = || with_database(&f.path("it.db"), &cx.tmp, |looked| {
-        looked.connection.busy_timeout(std::time::Duration::from_millis(50)).unwrap();
-        answer(&looked.connection, "SELECT 1 FROM t").map_err(|error| in_words(error, &f.path("it.db")))
-    });
+    let look = || {
+        with_database(&f.path("it.db"), &cx.tmp, |looked| {
+            looked.connection.busy_timeout(std::time::Duration::from_millis(50)).unwrap();
+            answer(&looked.connection, "SELECT 1 FROM t").map_err(|error| in_words(error, &f.path("it.db")))
+        })
+    };
     let text = shown(&look().unwrap_err(), &f);
     let begin = format!("`DIR/it.db` is locked by process {} (`", other.child.id());
     assert!(text.starts_with(&begin) && text.contains("python3 -c import sqlite3"), "{text}");
@@ -288,7 +290,11 @@ fn a_diff_says_which_tables_changed_by_how_much() {
          CREATE TRIGGER t AFTER INSERT ON notes BEGIN SELECT 1; END; PRAGMA user_version = 20",
     );
     let lines = |changes: Changes| {
-        changes.items.iter().map(|c| format!("{:?} {}: {}", c.what, c.name, c.details.join(", ")).trim_end().to_owned()).collect::<Vec<_>>()
+        changes
+            .items
+            .iter()
+            .map(|c| format!("{:?} {}: {}", c.what, c.name, c.details.join(", ")).trim_end().to_owned())
+            .collect::<Vec<_>>()
     };
     insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n"), @r"
     Changed the database: user_version 14 -> 20
@@ -384,7 +390,10 @@ fn a_script_is_one_transaction() {
     assert!(failed.starts_with("cannot change `DIR/it.db`\n  cause: no such table: nope"), "{failed}");
     assert_eq!(it.query(&cx, "SELECT count(*) FROM t").unwrap(), "2");
     let begun = shown(&it.execute(&cx, "BEGIN; DELETE FROM t; COMMIT").unwrap_err(), &f);
-    assert!(begun.ends_with("hint: the script runs in one transaction already: leave out BEGIN, COMMIT and VACUUM"), "{begun}");
+    assert!(
+        begun.ends_with("hint: the script runs in one transaction already: leave out BEGIN, COMMIT and VACUUM"),
+        "{begun}"
+    );
     let ended = shown(&it.execute(&cx, "SELECT 1; COMMIT").unwrap_err(), &f);
     assert!(ended.starts_with("the script ended its transaction on `DIR/it.db` by itself"), "{ended}");
     assert_eq!(names(&f), ["it.db"]);
