@@ -5,7 +5,9 @@ use crate::context_fixture::{Fixture, shown};
 use crate::plan::List;
 
 fn resource(f: &Fixture, dump: &str, load: &str, more: &str) -> Box<dyn Resource> {
-    f.resource(&format!("kind = \"command\"\ndump = {{ shell = '''{dump}''' }}\nload = {{ shell = '''{load}''' }}\n{more}"))
+    f.resource(&format!(
+        "kind = \"command\"\ndump = {{ shell = '''{dump}''' }}\nload = {{ shell = '''{load}''' }}\n{more}"
+    ))
 }
 
 #[test]
@@ -60,7 +62,10 @@ fn a_load_that_fails_or_does_not_read_is_no_restore() {
     );
     let deaf = resource(&f, "cat $dir/content", "true", "");
     let text = shown(&deaf.restore(&cx, manifest).unwrap_err(), &f);
-    assert!(text.starts_with("`true` ended before it had read everything\n  cause: cannot write what was kept"), "{text}");
+    assert!(
+        text.starts_with("`true` ended before it had read everything\n  cause: cannot write what was kept"),
+        "{text}"
+    );
     let lies = resource(&f, "cat $dir/content", "cat > /dev/null", "");
     assert_eq!(
         shown(&lies.restore(&cx, manifest).unwrap_err(), &f),

@@ -100,10 +100,12 @@ fn a_database_that_waits_for_its_writer_says_who_that_is() {
     make(&f, "CREATE TABLE t(x)");
     let other = Other::open(&f, "c.execute('BEGIN EXCLUSIVE')");
     let (it, cx) = (resource(&f), f.context("it"));
-    let look = || with_database(&f.path("it.db"), &cx.tmp, |looked| {
-        looked.connection.busy_timeout(std::time::Duration::from_millis(50)).unwrap();
-        answer(&looked.connection, "SELECT 1 FROM t").map_err(|error| in_words(error, &f.path("it.db")))
-    });
+    let look = || {
+        with_database(&f.path("it.db"), &cx.tmp, |looked| {
+            looked.connection.busy_timeout(std::time::Duration::from_millis(50)).unwrap();
+            answer(&looked.connection, "SELECT 1 FROM t").map_err(|error| in_words(error, &f.path("it.db")))
+        })
+    };
     let text = shown(&look().unwrap_err(), &f);
     let begin = format!("`DIR/it.db` is locked by process {} (`", other.child.id());
     assert!(text.starts_with(&begin) && text.contains("python3 -c import sqlite3"), "{text}");
@@ -288,7 +290,11 @@ fn a_diff_says_which_tables_changed_by_how_much() {
          CREATE TRIGGER t AFTER INSERT ON notes BEGIN SELECT 1; END; PRAGMA user_version = 20",
     );
     let lines = |changes: Changes| {
-        changes.items.iter().map(|c| format!("{:?} {}: {}", c.what, c.name, c.details.join(", ")).trim_end().to_owned()).collect::<Vec<_>>()
+        changes
+            .items
+            .iter()
+            .map(|c| format!("{:?} {}: {}", c.what, c.name, c.details.join(", ")).trim_end().to_owned())
+            .collect::<Vec<_>>()
     };
     insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n"), @r"
     Changed the database: user_version 14 -> 20
@@ -302,11 +308,11 @@ fn a_diff_says_which_tables_changed_by_how_much() {
     Added trigger t:
     ");
     fs::write(f.path("it.db"), "nothing of the kind, and longer than a header\n".repeat(100)).unwrap();
-    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n"), @"");
+    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n"), @r"Changed the database: file is not a database");
     fs::remove_file(f.path("it.db")).unwrap();
     fs::create_dir(f.path("it.db")).unwrap();
     let dir = f.place().display().to_string();
-    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n").replace(&dir, "DIR"), @"");
+    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n").replace(&dir, "DIR"), @r"Changed DIR/it.db: now a directory");
 }
 
 #[test]
@@ -327,7 +333,14 @@ fn what_is_no_sound_database_is_refused_by_name() {
     std::os::unix::fs::symlink("real.db", f.path("it.db")).unwrap();
     f.write("real.db", "");
     told += &refused("a link");
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    text: `DIR/it.db` is not an SQLite database
+    damage: the database `DIR/it.db` is damaged
+      cause: Tree 2 page 2 cell 0: Offset 3855 out of range 4082..4092
+    a directory: `DIR/it.db` is a directory, not a database
+    a link: `DIR/it.db` is a symbolic link
+    hint: name what it points to: path = "DIR/real.db"
+    "#);
 }
 
 /// A database with a page that makes no sense.
@@ -384,7 +397,10 @@ fn a_script_is_one_transaction() {
     assert!(failed.starts_with("cannot change `DIR/it.db`\n  cause: no such table: nope"), "{failed}");
     assert_eq!(it.query(&cx, "SELECT count(*) FROM t").unwrap(), "2");
     let begun = shown(&it.execute(&cx, "BEGIN; DELETE FROM t; COMMIT").unwrap_err(), &f);
-    assert!(begun.ends_with("hint: the script runs in one transaction already: leave out BEGIN, COMMIT and VACUUM"), "{begun}");
+    assert!(
+        begun.ends_with("hint: the script runs in one transaction already: leave out BEGIN, COMMIT and VACUUM"),
+        "{begun}"
+    );
     let ended = shown(&it.execute(&cx, "SELECT 1; COMMIT").unwrap_err(), &f);
     assert!(ended.starts_with("the script ended its transaction on `DIR/it.db` by itself"), "{ended}");
     assert_eq!(names(&f), ["it.db"]);
