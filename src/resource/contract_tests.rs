@@ -11,6 +11,9 @@ use rusqlite::Connection;
 use super::{Resource, What};
 use crate::context_fixture::Fixture;
 
+/// Something that happens to what was captured.
+type Change = (&'static str, fn(&Fixture));
+
 /// One kind, and what may happen to what it takes care of.
 struct Subject {
     /// Its keys in a plan.
@@ -18,7 +21,7 @@ struct Subject {
     /// Makes what is captured.
     make: fn(&Fixture),
     /// Changes it; each in turn is done to what was captured, and taken back.
-    changes: &'static [(&'static str, fn(&Fixture))],
+    changes: &'static [Change],
     /// Takes it away, where absent is a state of it.
     remove: Option<fn(&Fixture)>,
 }
