@@ -11,6 +11,9 @@ use rusqlite::Connection;
 use super::{Resource, What};
 use crate::context_fixture::Fixture;
 
+/// Something that happens to what was captured.
+type Change = (&'static str, fn(&Fixture));
+
 /// One kind, and what may happen to what it takes care of.
 struct Subject {
     /// Its keys in a plan.
@@ -18,7 +21,7 @@ struct Subject {
     /// Makes what is captured.
     make: fn(&Fixture),
     /// Changes it; each in turn is done to what was captured, and taken back.
-    changes: &'static [(&'static str, fn(&Fixture))],
+    changes: &'static [Change],
     /// Takes it away, where absent is a state of it.
     remove: Option<fn(&Fixture)>,
 }
@@ -90,6 +93,40 @@ const SQLITE: Subject = Subject {
     }),
 };
 
+const PATH: Subject = Subject {
+    keys: "kind = \"path\"\npath = \"${dir}/data\"",
+    make: |f| {
+        f.write("data/config/a.conf", "one\n");
+        f.write("data/bin/run", "#!/bin/sh\n");
+        f.write("data/large", vec![3; 3_000_000]);
+        fs::set_permissions(f.path("data/bin/run"), fs::Permissions::from_mode(0o4755)).unwrap();
+        std::os::unix::fs::symlink("config/a.conf", f.path("data/link")).unwrap();
+        fs::hard_link(f.path("data/large"), f.path("data/same")).unwrap();
+    },
+    changes: &[
+        ("content", |f| drop(f.write("data/config/a.conf", "two\n"))),
+        ("a file more", |f| drop(f.write("data/config/b.conf", "two\n"))),
+        ("a file less", |f| fs::remove_file(f.path("data/bin/run")).unwrap()),
+        ("a mode", |f| fs::set_permissions(f.path("data/bin"), fs::Permissions::from_mode(0o500)).unwrap()),
+        ("a file where a directory was", |f| {
+            fs::remove_dir_all(f.path("data/config")).unwrap();
+            f.write("data/config", "a file\n");
+        }),
+        ("a directory where a file was", |f| {
+            fs::remove_file(f.path("data/bin/run")).unwrap();
+            f.write("data/bin/run/deeper", "x");
+        }),
+        ("a link that leads elsewhere", |f| {
+            fs::remove_file(f.path("data/link")).unwrap();
+            std::os::unix::fs::symlink("/etc", f.path("data/link")).unwrap();
+        }),
+        ("its removal", |f| fs::remove_dir_all(f.path("data")).unwrap()),
+    ],
+    remove: Some(|f| {
+        let _ = fs::remove_dir_all(f.path("data"));
+    }),
+};
+
 const COMMAND: Subject = Subject {
     keys: "kind = \"command\"\ndump = [\"cat\", \"${dir}/content\"]\nload = { shell = \"cat > $dir/content\" }\n\
            fingerprint = { shell = \"wc -c < $dir/content; cksum < $dir/content\" }",
@@ -158,6 +195,7 @@ fn honours(subject: &Subject) {
         for leftover in it.leftovers(&cx).unwrap() {
             crate::sys::files::remove_tree(&leftover).unwrap();
         }
+        crate::store::sweep("t-1", &f.path("data")).unwrap();
         let names = fs::read_dir(f.place()).unwrap().map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(".txupgrade-")).collect();
         assert!(left.is_empty(), "{what} leaves {left:?}");
@@ -170,16 +208,21 @@ fn honours(subject: &Subject) {
     let absent = it.capture(&cx, None).unwrap().manifest;
     it.prove(&cx, absent).unwrap();
     assert!(it.diff(&cx, absent).unwrap().is_empty());
-    assert!(it.restore(&cx, absent).unwrap().is_empty());
+    assert_eq!(it.restore(&cx, absent).unwrap(), super::Changes::default());
     assert_eq!(everything(&f), bare, "absent stays absent");
     (subject.make)(&f);
     assert_eq!(it.diff(&cx, absent).unwrap().items[0].what, What::Added);
     it.restore(&cx, absent).unwrap();
     assert!(it.diff(&cx, absent).unwrap().is_empty());
-    assert!(it.restore(&cx, absent).unwrap().is_empty());
+    assert_eq!(it.restore(&cx, absent).unwrap(), super::Changes::default());
     assert_eq!(everything(&f), bare, "what was absent is absent again");
     it.restore(&cx, manifest).unwrap();
     assert!(it.diff(&cx, manifest).unwrap().is_empty(), "and comes back");
+}
+
+#[test]
+fn path_honours_the_contract() {
+    honours(&PATH);
 }
 
 #[test]
