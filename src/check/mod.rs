@@ -74,3 +74,22 @@ impl Finding {
         self.answer == Answer::Yes
     }
 }
+
+/// Asks something that may take its time in a thread of its own, so that a signal is obeyed at once. A question that
+/// nobody waits for any more ends by its own time limit.
+fn promptly<T: Send + 'static>(cx: &Context<'_>, ask: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (answer, answered) = std::sync::mpsc::channel();
+    // Nobody may be listening any more.
+    let asking = std::thread::spawn(move || drop(answer.send(ask())));
+    loop {
+        cx.go_on()?;
+        match answered.recv_timeout(std::time::Duration::from_millis(50)) {
+            Ok(answer) => return Ok(answer),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                let _ = asking.join();
+                return Err(crate::error::Error::new("asking ended unexpectedly"));
+            }
+        }
+    }
+}
