@@ -28,7 +28,7 @@ use self::fingerprint::Fingerprint;
 use self::look::{Open, Scratch, holder, open, side, with_database};
 use self::swap::Beside;
 use self::words::{command_of, damaged, in_words, is_damage, not_what_was_captured};
-use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, What};
+use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, Told, What};
 use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Template};
@@ -127,7 +127,9 @@ impl Resource for Sqlite {
             fingerprint: Some(fingerprint),
             exact,
         };
-        let mut source = File::open(copy.path()).or_say(|| format!("cannot read the copy of `{}`", path.display()))?;
+        let source = File::open(copy.path()).or_say(|| format!("cannot read the copy of `{}`", path.display()))?;
+        let size = source.metadata().map_or(0, |meta| meta.len());
+        let mut source = Told::new(source, cx, size);
         let mut captured = cx.store.capture_stream(head(facts)?, &mut source)?;
         captured.items = items;
         captured.warnings.extend(warnings);
