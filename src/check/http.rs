@@ -9,20 +9,23 @@ use std::time::Duration;
 
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::{Check, Finding, Kind, promptly};
+use super::{Check, Finding, Kind, Reads, promptly};
 use crate::context::{Context, default_timeout, run};
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Reading, Scope, Template, Value};
 
 /// Keys: `url`, `status` (`[200]`), `headers`, `ca_file`, `timeout` (30 s), and those of a reading.
-pub(super) const KIND: Kind = Kind { name: "http", read };
+pub(super) const KIND: Kind = Kind { name: "http", read, reads: Reads::Text };
 
 const BODY_LIMIT: u64 = 32 << 20;
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
-    let status = fields.integers("status").unwrap_or_else(|| vec![200]);
-    if status.is_empty() || status.iter().any(|status| !(100..=599).contains(status)) {
-        fields.wrong("status", "a status is a number from 100 to 599, and one is needed", Some("status = [200]"));
+    let mut status = fields.integers("status").unwrap_or_default();
+    if status.iter().any(|status| !(100..=599).contains(status)) {
+        fields.wrong("status", "a status is a number from 100 to 599", Some("status = [200]"));
+    }
+    if status.is_empty() {
+        status.push(200);
     }
     Box::new(Asked {
         url: fields.need_template("url"),

@@ -20,6 +20,17 @@ pub struct Kind {
     pub name: &'static str,
     /// Reads the kind's keys; mistakes go to the report of `fields`.
     pub read: fn(&mut Fields) -> Box<dyn Check>,
+    /// What its [`Check::read_text`] can be asked for.
+    pub reads: Reads,
+}
+
+/// Whether a kind of check reads a text, in which a version can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// It does.
+    Text,
+    /// It only says yes or no.
+    Nothing,
 }
 
 /// Every kind there is.

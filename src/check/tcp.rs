@@ -7,13 +7,13 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{Check, Finding, Kind, promptly};
+use super::{Check, Finding, Kind, Reads, promptly};
 use crate::context::{Context, default_timeout, run};
 use crate::error::{Error, Result};
 use crate::plan::{Fields, Scope, Template};
 
 /// Keys: `address`, `open` (true by default), `timeout` (30 s).
-pub(super) const KIND: Kind = Kind { name: "tcp", read };
+pub(super) const KIND: Kind = Kind { name: "tcp", read, reads: Reads::Nothing };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     Box::new(Asked {

@@ -342,7 +342,7 @@ fn mistakes_of_checks_are_told() {
     insta::assert_snapshot!(all, @r#"
     a file that must not exist has no content to ask for
 
-    a status is a number from 100 to 599, and one is needed
+    a status is a number from 100 to 599
     hint: status = [200]
 
     the resource to ask is missing
