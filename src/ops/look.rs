@@ -11,7 +11,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, Recorded};
 use crate::name::TxId;
 use crate::sys::lock::{Holder, Lock};
-use crate::tx::{Begun, State};
+use crate::tx::{Begun, State, TaskId};
 
 /// One transaction as its journal tells it.
 pub struct Account {
@@ -142,6 +142,14 @@ fn nothing_yet(dir: &Path) -> Error {
 /// The open transactions, the oldest first.
 pub fn open(site: &Site) -> Result<Vec<TxId>> {
     Reading::open(site)?.map_or_else(|| Ok(Vec::new()), |reading| reading.journal.unfinished())
+}
+
+/// The steps of a transaction that have neither succeeded nor been done by hand.
+pub fn steps_missing(site: &Site, tx: &TxId) -> Result<Vec<TaskId>> {
+    match Reading::open(site)? {
+        Some(reading) => Ok(tell(&reading.journal, tx)?.state.steps_missing()),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Every transaction, the oldest first.
