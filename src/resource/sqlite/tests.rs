@@ -308,11 +308,11 @@ fn a_diff_says_which_tables_changed_by_how_much() {
     Added trigger t:
     ");
     fs::write(f.path("it.db"), "nothing of the kind, and longer than a header\n".repeat(100)).unwrap();
-    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n"), @"");
+    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n"), @r"Changed the database: file is not a database");
     fs::remove_file(f.path("it.db")).unwrap();
     fs::create_dir(f.path("it.db")).unwrap();
     let dir = f.place().display().to_string();
-    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n").replace(&dir, "DIR"), @"");
+    insta::assert_snapshot!(lines(it.diff(&cx, manifest).unwrap()).join("\n").replace(&dir, "DIR"), @r"Changed DIR/it.db: now a directory");
 }
 
 #[test]
@@ -333,7 +333,14 @@ fn what_is_no_sound_database_is_refused_by_name() {
     std::os::unix::fs::symlink("real.db", f.path("it.db")).unwrap();
     f.write("real.db", "");
     told += &refused("a link");
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    text: `DIR/it.db` is not an SQLite database
+    damage: the database `DIR/it.db` is damaged
+      cause: Tree 2 page 2 cell 0: Offset 3855 out of range 4082..4092
+    a directory: `DIR/it.db` is a directory, not a database
+    a link: `DIR/it.db` is a symbolic link
+    hint: name what it points to: path = "DIR/real.db"
+    "#);
 }
 
 /// A database with a page that makes no sense.
