@@ -161,7 +161,6 @@ pub fn all(site: &Site) -> Result<Vec<TxId>> {
 mod tests {
     use super::*;
     use crate::ops::tests::Notebook;
-    use crate::tx::{Event, Outcome};
 
     fn named(journal: &dyn Journal, tx: Option<&str>) -> Result<Option<String>> {
         let tx = tx.map(|tx| tx.parse().unwrap());
@@ -172,11 +171,9 @@ mod tests {
     fn without_a_name_it_is_the_open_one_else_the_last() {
         let mut notebook = Notebook::new();
         assert_eq!(named(&notebook.journal, None).unwrap(), None);
-        let first = notebook.begin("notes");
+        notebook.commits("notes");
         assert_eq!(named(&notebook.journal, None).unwrap().as_deref(), Some("notes-1"));
-        notebook.add(&first, Event::Ended { outcome: Outcome::Aborted });
-        let second = notebook.begin("shop");
-        notebook.add(&second, Event::Ended { outcome: Outcome::Aborted });
+        notebook.rolls_back("shop");
         assert_eq!(named(&notebook.journal, None).unwrap().as_deref(), Some("shop-1"));
         notebook.begin("notes");
         assert_eq!(named(&notebook.journal, None).unwrap().as_deref(), Some("notes-2"));
