@@ -66,7 +66,10 @@ pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<
     let read = engine::read_plan(&text, &path, set)?;
     let tmp = Scratch::new()?;
     let reading = Reading::open(site)?;
-    let store = Store::open_read_only(&site.dir)?.unwrap_or_else(Store::empty);
+    let store = match Store::open_read_only(&site.dir)? {
+        Some(store) => store,
+        None => Store::open(tmp.path(), tmp.path())?,
+    };
     let nothing_yet = MemoryJournal::default();
     let journal: &dyn Journal = reading.as_ref().map_or(&nothing_yet, |reading| &reading.journal);
     let ground = || Ground {

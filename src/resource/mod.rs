@@ -1,6 +1,7 @@
 //! What has content that can be captured and restored. One file per kind, one line in [`KINDS`].
 
 mod command;
+mod path;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[command::KIND, sqlite::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {

@@ -1,90 +1,211 @@
 //! The store: content-addressed objects in immutable `tar.zst` archives, their index, and manifests.
-use crate::error::Result;
-use std::path::Path;
-/// The BLAKE3 of an object's bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectId([u8; 32]);
-impl std::fmt::Debug for ObjectId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:02x?}", self.0)
-    }
+//!
+//! Relies on a state directory that only its owner writes; several processes may write at once. Promises: what a call
+//! returned is durable; what is read is checked against its name; an archive is never changed; nothing but the archives
+//! is needed ([`Store::reindex`]).
+//!
+//! | file | what |
+//! |---|---|
+//! | `object` | names of objects, escaped bytes |
+//! | `archive` | the `tar.zst` files and their frames |
+//! | `index` | object → archive, frame, place |
+//! | `pack`, `chunk` | objects into archives, streams into objects |
+//! | `manifest` | entries and heads |
+//! | `fetch` | reading and checking many objects, each frame once |
+//! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
+//! | `capture`, `read` | a tree into the store |
+//! | `side` | where a restore builds, and puts what it displaces |
+//! | `compare` | a tree against a manifest |
+//! | `stage`, `converge` | a manifest back into a tree |
+//! | `verify` | reading everything, making the index anew |
+
+mod archive;
+mod capture;
+mod chunk;
+mod compare;
+mod content;
+mod converge;
+mod fetch;
+mod index;
+mod live;
+mod manifest;
+mod meta;
+mod object;
+mod pack;
+mod read;
+mod side;
+mod stage;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod verify;
+mod walk;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Fault, OrSay, Result};
+use index::{Index, Place};
+use manifest::{Entries, StoredHead};
+use pack::{Class, Packer};
+
+pub use manifest::{Entry, Time, Type};
+pub use object::{Bytes, ObjectId};
+pub use side::{is_side_name, side_name, side_paths, sweep};
+pub use tree::Tree;
+pub use verify::{ManifestInfo, Verified};
+
+/// How many threads work at once.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
-impl std::fmt::Display for ObjectId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:02x?}", self.0)
-    }
-}
-impl std::str::FromStr for ObjectId {
-    type Err = crate::error::Error;
-    fn from_str(s: &str) -> Result<ObjectId> {
-        let _ = s;
-        todo!()
-    }
-}
+
+/// Decoded frames that are kept for the next object out of them.
+const KEPT_FRAMES: usize = 6;
+
 /// A store in a state directory.
 #[derive(Debug)]
 pub struct Store {
-    _dir: std::path::PathBuf,
+    dir: PathBuf,
+    /// Where archives are written; `None`: open for reading only.
+    tmp: Option<PathBuf>,
+    index: Arc<Index>,
+    kept: Mutex<VecDeque<((u32, u64), Arc<Vec<u8>>)>>,
 }
+
 impl Store {
     /// Opens (creates) the store in `<state>/store`; archives are written in `tmp` (this process's own directory).
     pub fn open(state: &Path, tmp: &Path) -> Result<Store> {
-        let _ = (state, tmp);
-        todo!()
+        let dir = state.join("store");
+        let archives = dir.join("archives");
+        for wanted in [archives.as_path(), tmp] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(wanted)
+                .or_say(|| format!("cannot create `{}`", wanted.display()))?;
+        }
+        let index = Arc::new(Index::open(&dir)?);
+        Ok(Store { dir, tmp: Some(tmp.to_owned()), index, kept: Mutex::default() })
     }
-    /// Opens an existing store for reading only; nothing is created (works on a read-only state directory). `None` when there is none yet.
+
+    /// Opens an existing store for reading only; nothing is created (works on a read-only state directory). `None` when
+    /// there is none yet.
     pub fn open_read_only(state: &Path) -> Result<Option<Store>> {
-        let _ = state;
-        todo!()
+        let dir = state.join("store");
+        if !dir.join("archives").is_dir() {
+            return Ok(None);
+        }
+        let index = Arc::new(Index::open_read_only(&dir)?);
+        Ok(Some(Store { dir, tmp: None, index, kept: Mutex::default() }))
     }
+
+    fn archives(&self) -> PathBuf {
+        self.dir.join("archives")
+    }
+
     /// Keeps `bytes` as one object; durable when it returns.
     pub fn put(&self, bytes: &[u8]) -> Result<ObjectId> {
-        let _ = bytes;
-        todo!()
+        let id = ObjectId::of(bytes);
+        let packer = Packer::start(self)?;
+        packer.add(id, Class::Meta, bytes)?;
+        packer.finish(None)?;
+        Ok(id)
     }
+
     /// An object's bytes, checked against its name.
     pub fn get(&self, id: ObjectId) -> Result<Vec<u8>> {
-        let _ = id;
-        todo!()
+        let mut bytes = Vec::new();
+        self.append(id, &mut bytes)?;
+        Ok(bytes)
     }
-    /// Reads and checks every object that a restore of `manifests` needs, every archive's frame once; an error (`Fault::Damage`) says what is damaged and which files it hits. Returns bytes read.
-    pub fn prove(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<u64> {
-        let _ = (manifests, progress);
-        todo!()
+
+    /// Appends an object's bytes to `to`.
+    fn append(&self, id: ObjectId, to: &mut Vec<u8>) -> Result<()> {
+        let place = self.place(id)?;
+        let frame = self.frame(place).map_err(|e| e.within(format!("the object `{id}` cannot be read")))?;
+        to.extend_from_slice(checked(&frame, place, id)?);
+        Ok(())
     }
-    /// Keeps everything `source` gives as the only entry of a manifest: what databases are captured with.
-    pub fn capture_stream(&self, head: Head, source: &mut dyn std::io::Read) -> Result<crate::resource::Captured> {
-        let _ = (head, source);
-        todo!()
+
+    fn place(&self, id: ObjectId) -> Result<Place> {
+        self.index.find(id)?.ok_or_else(|| {
+            Error::new(format!("the object `{id}` is not in the store"))
+                .hint("`txupgrade store reindex` looks for it in every archive")
+                .fault(Fault::Damage)
+        })
     }
-    /// A manifest that only says something (`facts`): for a resource that does not exist.
-    pub fn capture_facts(&self, head: Head) -> Result<crate::resource::Captured> {
-        let _ = head;
-        todo!()
+
+    /// The decoded frame of a place.
+    fn frame(&self, place: Place) -> Result<Arc<Vec<u8>>> {
+        let key = (place.archive, place.frame);
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, frame)) = lock().iter().find(|(kept, _)| *kept == key) {
+            return Ok(Arc::clone(frame));
+        }
+        let frame = Arc::new(self.read_frame(place)?);
+        let mut kept = lock();
+        if kept.len() >= KEPT_FRAMES {
+            kept.pop_front();
+        }
+        kept.push_back((key, Arc::clone(&frame)));
+        Ok(frame)
     }
-    /// Gives back what `capture_stream` was given.
-    pub fn restore_stream(&self, manifest: ObjectId, sink: &mut dyn std::io::Write) -> Result<u64> {
-        let _ = (manifest, sink);
-        todo!()
+
+    fn read_frame(&self, place: Place) -> Result<Vec<u8>> {
+        let path = self
+            .index
+            .path(place.archive)
+            .ok_or_else(|| Error::new("an archive is missing").fault(Fault::Damage))?;
+        let file = File::open(&path)
+            .or_say(|| format!("cannot open the archive `{}`", path.display()))
+            .map_err(|e| e.fault(Fault::Damage))?;
+        archive::read_frame(&file, place.frame, place.packed.into())
+            .map_err(|e| e.within(format!("the archive `{}` is damaged", path.display())))
     }
-    /// x
-    pub fn file_content(&self, manifest: ObjectId, path: &str) -> Result<Option<Vec<u8>>> {
-        let _ = (manifest, path);
-        todo!()
-    }
-    /// A store that has nothing, for commands that leave nothing behind.
-    pub fn empty() -> Store {
-        todo!()
-    }
+
     /// What a manifest says of itself.
     pub fn head(&self, manifest: ObjectId) -> Result<Head> {
-        let _ = manifest;
-        todo!()
+        Ok(self.stored_head(manifest)?.head)
     }
+
+    fn stored_head(&self, manifest: ObjectId) -> Result<StoredHead> {
+        let bytes = self.get(manifest).map_err(|e| e.within(format!("cannot read the manifest `{manifest}`")))?;
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let unreadable = || format!("`{manifest}` is not a manifest");
+        let Format { format } = serde_json::from_slice(&bytes).or_say(unreadable)?;
+        if format > manifest::FORMAT {
+            return Err(Error::new(format!("the manifest `{manifest}` has format {format}"))
+                .because(format!("this txupgrade knows formats up to {}", manifest::FORMAT))
+                .hint("use the txupgrade that wrote it, or a newer one"));
+        }
+        serde_json::from_slice(&bytes).or_say(unreadable)
+    }
+
+    fn entries(&self, head: &StoredHead) -> Entries<'_> {
+        Entries::new(self, head)
+    }
+
     /// Bytes of all archives.
     pub fn size(&self) -> Result<u64> {
-        todo!()
+        Ok(archive::list(&self.archives())?.iter().map(|(_, bytes)| bytes).sum())
     }
+}
+
+/// An object out of its decoded frame, checked against its name.
+fn checked(frame: &[u8], place: Place, id: ObjectId) -> Result<&[u8]> {
+    let start = place.start as usize;
+    frame
+        .get(start..start + place.length as usize)
+        .filter(|bytes| ObjectId::of(bytes) == id)
+        .ok_or_else(|| Error::new(format!("the object `{id}` is damaged")).fault(Fault::Damage))
 }
 
 /// What a manifest says of itself, so that the store explains itself without the journal.

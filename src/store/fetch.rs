@@ -1,0 +1,111 @@
+//! Reading many objects: sorted by place, each frame decoded once, by all cores, every object checked.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::index::Place;
+use super::object::ObjectId;
+use super::{Store, checked, cores};
+use crate::error::{Error, Result};
+
+/// An object that is wanted, and what for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Want<T> {
+    pub(crate) place: Place,
+    pub(crate) id: ObjectId,
+    pub(crate) what_for: T,
+}
+
+/// An object that cannot be read, and why.
+pub(crate) type Bad = (ObjectId, Error);
+
+/// What came of fetching.
+pub(crate) struct Fetched {
+    /// Bytes of objects read.
+    pub(crate) bytes: u64,
+    pub(crate) bad: Vec<Bad>,
+}
+
+/// What is done when an object cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnBad {
+    GoOn,
+    Stop,
+}
+
+/// Gives every wanted object's bytes to `each`, by several threads in no order. `tell` gets bytes done and in all.
+pub(crate) fn fetch<T: Copy + Send + Sync>(
+    store: &Store,
+    mut wants: Vec<Want<T>>,
+    on_bad: OnBad,
+    tell: &dyn Fn(u64, u64),
+    each: &(dyn Fn(&Want<T>, &[u8]) -> Result<()> + Sync),
+) -> Result<Fetched> {
+    wants.sort_unstable_by_key(|want| want.place);
+    let frames: Vec<&[Want<T>]> = wants
+        .chunk_by(|a, b| (a.place.archive, a.place.frame) == (b.place.archive, b.place.frame))
+        .collect();
+    let sum = |wants: &[Want<T>]| {
+        let objects = wants.chunk_by(|a, b| a.place == b.place);
+        objects.map(|same| u64::from(same[0].place.length)).sum::<u64>()
+    };
+    let total = sum(&wants);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (done, progress) = crossbeam_channel::unbounded::<Result<(u64, Vec<Bad>)>>();
+    let mut fetched = Fetched { bytes: 0, bad: Vec::new() };
+    let mut failure = None;
+    std::thread::scope(|scope| {
+        for _ in 0..cores().min(frames.len()) {
+            let (done, frames, next, stop) = (done.clone(), &frames, &next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(frame) = frames.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                    let result = one_frame(store, frame, each).map(|bad| (sum(frame), bad));
+                    if done.send(result).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(done);
+        for result in progress {
+            match result {
+                Ok((bytes, bad)) => {
+                    fetched.bytes += bytes;
+                    if !bad.is_empty() && on_bad == OnBad::Stop {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    fetched.bad.extend(bad);
+                    tell(fetched.bytes, total);
+                }
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(fetched),
+    }
+}
+
+fn one_frame<T>(
+    store: &Store,
+    wants: &[Want<T>],
+    each: &(dyn Fn(&Want<T>, &[u8]) -> Result<()> + Sync),
+) -> Result<Vec<Bad>> {
+    let tar = match store.read_frame(wants[0].place) {
+        Ok(tar) => tar,
+        Err(error) => return Ok(wants.iter().map(|want| (want.id, error.clone())).collect()),
+    };
+    let mut bad = Vec::new();
+    for same in wants.chunk_by(|a, b| a.place == b.place) {
+        match checked(&tar, same[0].place, same[0].id) {
+            Ok(bytes) => same.iter().try_for_each(|want| each(want, bytes))?,
+            Err(error) => bad.push((same[0].id, error)),
+        }
+    }
+    Ok(bad)
+}
+

@@ -1,0 +1,297 @@
+//! The index: which archive, frame and place an object is at.
+//!
+//! It holds nothing that the archives don't say: it can be deleted. SQLite with a rollback journal, so that a reader
+//! creates no file; a row whose archive is gone does not count.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::archive::{self, ArchiveName, Member, Sealed};
+use super::object::ObjectId;
+use crate::error::{Error, OrSay, Result};
+
+/// The format of index.db; another one is thrown away and made anew.
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE archive (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, bytes INTEGER NOT NULL);
+    CREATE TABLE object (
+        id BLOB PRIMARY KEY, archive INTEGER NOT NULL,
+        frame INTEGER NOT NULL, packed INTEGER NOT NULL,
+        start INTEGER NOT NULL, length INTEGER NOT NULL, manifest INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 1;
+";
+
+/// Where an object is. Sorts in reading order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) archive: u32,
+    pub(crate) frame: u64,
+    pub(crate) packed: u32,
+    pub(crate) start: u32,
+    pub(crate) length: u32,
+}
+
+/// The index of one store.
+#[derive(Debug)]
+pub(crate) struct Index {
+    archives: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    db: Connection,
+    /// The archives that are there, by their number in the index.
+    present: HashMap<u32, ArchiveName>,
+}
+
+impl Index {
+    /// Opens `store/index.db`, makes it anew when it is missing or of another format, and forgets archives that are gone.
+    pub(crate) fn open(store: &Path) -> Result<Index> {
+        let path = store.join("index.db");
+        let cannot = || format!("cannot open the index `{}`", path.display());
+        let mut db = Connection::open(&path).or_say(cannot)?;
+        prepare(&mut db).or_say(cannot).map_err(|e| e.hint("`txupgrade store reindex` makes it anew"))?;
+        let index = Index::with(store, db)?;
+        index.forget_missing().or_say(cannot)?;
+        index.absorb()?;
+        Ok(index)
+    }
+
+    /// Opens it for reading; what it does not know is read from the archives into memory. Nothing is created.
+    pub(crate) fn open_read_only(store: &Path) -> Result<Index> {
+        let path = store.join("index.db");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let usable = |db: &Connection| {
+            db.busy_timeout(Duration::from_secs(60))?;
+            db.query_row("SELECT count(*) FROM archive", [], |row| row.get::<_, i64>(0)).map(|_| ())
+        };
+        let db = match Connection::open_with_flags(&path, flags).and_then(|db| usable(&db).map(|()| db)) {
+            Ok(db) if format(&db) == Some(FORMAT) => db,
+            _ => {
+                let db = Connection::open_in_memory().or_say(|| "cannot open an index in memory")?;
+                db.execute_batch(SCHEMA).or_say(|| "cannot open an index in memory")?;
+                db
+            }
+        };
+        let mut index = Index::with(store, db)?;
+        if !index.strangers()?.is_empty() {
+            index.copy_to_memory()?;
+            index.absorb()?;
+        }
+        Ok(index)
+    }
+
+    fn with(store: &Path, db: Connection) -> Result<Index> {
+        let index = Index {
+            archives: store.join("archives"),
+            state: Mutex::new(State { db, present: HashMap::new() }),
+        };
+        index.look_around()?;
+        Ok(index)
+    }
+
+    fn copy_to_memory(&mut self) -> Result<()> {
+        let cannot = || "cannot copy the index into memory";
+        let state = self.state.get_mut().expect("nobody else has it");
+        let mut memory = Connection::open_in_memory().or_say(cannot)?;
+        let backup = rusqlite::backup::Backup::new(&state.db, &mut memory).or_say(cannot)?;
+        backup.run_to_completion(1000, Duration::ZERO, None).or_say(cannot)?;
+        drop(backup);
+        state.db = memory;
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Notes which of the archives it knows are there.
+    pub(crate) fn look_around(&self) -> Result<()> {
+        let mut state = self.lock();
+        state.present = known(&state.db)
+            .or_say(|| "cannot read the index")?
+            .into_iter()
+            .filter(|&(_, name)| archive::path_of(&self.archives, name).exists())
+            .collect();
+        Ok(())
+    }
+
+    /// Drops the rows of archives that are gone, so that their objects are written again.
+    fn forget_missing(&self) -> rusqlite::Result<()> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let gone: Vec<u32> =
+            known(&state.db)?.into_iter().map(|(n, _)| n).filter(|n| !state.present.contains_key(n)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let tx = state.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for number in gone {
+            tx.execute("DELETE FROM object WHERE archive = ?1", [number])?;
+            tx.execute("DELETE FROM archive WHERE number = ?1", [number])?;
+        }
+        tx.commit()
+    }
+
+    /// Archives that are there and not in the index.
+    fn strangers(&self) -> Result<Vec<(ArchiveName, u64)>> {
+        let there = archive::list(&self.archives)?;
+        let state = self.lock();
+        let known: std::collections::HashSet<ArchiveName> = state.present.values().copied().collect();
+        Ok(there.into_iter().filter(|(name, _)| !known.contains(name)).collect())
+    }
+
+    /// Reads the archives that it does not know; returns those that cannot be read, with what is wrong with them.
+    pub(crate) fn absorb(&self) -> Result<Vec<Error>> {
+        let mut damage = Vec::new();
+        for (name, bytes) in self.strangers()? {
+            let mut rows = Vec::new();
+            let read =
+                archive::frames(&archive::path_of(&self.archives, name), &mut |frame, packed, tar| match tar {
+                    Ok(tar) => {
+                        let slots = archive::Frame::read(&tar)?;
+                        rows.extend(slots.into_iter().map(|slot| archive::Row { slot, frame, packed }));
+                        Ok(())
+                    }
+                    Err(why) => {
+                        damage.push(Error::new(format!("archive `{name}`, frame at byte {frame}: {why}")));
+                        Ok(())
+                    }
+                });
+            if let Err(error) = read {
+                damage.push(error);
+            }
+            self.insert(&Sealed { name, bytes, rows })?;
+        }
+        Ok(damage)
+    }
+
+    /// Forgets everything it knows.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let mut state = self.lock();
+        state.present.clear();
+        state
+            .db
+            .execute_batch("BEGIN IMMEDIATE; DELETE FROM object; DELETE FROM archive; COMMIT;")
+            .or_say(|| "cannot empty the index")
+    }
+
+    /// Takes a complete archive in.
+    pub(crate) fn insert(&self, sealed: &Sealed) -> Result<()> {
+        let mut state = self.lock();
+        let number = insert(&mut state.db, sealed).or_say(|| "cannot write the index")?;
+        state.present.insert(number, sealed.name);
+        Ok(())
+    }
+
+    /// Where an object is, if it is in an archive that is there.
+    pub(crate) fn find(&self, id: ObjectId) -> Result<Option<Place>> {
+        let state = self.lock();
+        match find(&state.db, id).or_say(|| "cannot read the index")? {
+            Some(place) if state.present.contains_key(&place.archive) => Ok(Some(place)),
+            // Another process may have written the archive since we looked.
+            Some(place) => {
+                let name = known(&state.db).or_say(|| "cannot read the index")?.get(&place.archive).copied();
+                drop(state);
+                match name {
+                    Some(name) if archive::path_of(&self.archives, name).exists() => {
+                        self.lock().present.insert(place.archive, name);
+                        Ok(Some(place))
+                    }
+                    _ => Ok(None),
+                }
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The file of an archive, by its number.
+    pub(crate) fn path(&self, archive: u32) -> Option<PathBuf> {
+        self.lock().present.get(&archive).map(|&name| archive::path_of(&self.archives, name))
+    }
+
+    /// How many objects it knows.
+    pub(crate) fn count(&self) -> Result<u64> {
+        let count = self.lock().db.query_row("SELECT count(*) FROM object", [], |row| row.get::<_, i64>(0));
+        count.map(i64::cast_unsigned).or_say(|| "cannot read the index")
+    }
+
+    /// Every manifest.
+    pub(crate) fn manifests(&self) -> Result<Vec<ObjectId>> {
+        let all = |db: &Connection| {
+            let mut query = db.prepare("SELECT id FROM object WHERE manifest")?;
+            let rows = query.query_map([], |row| Ok(ObjectId::from_bytes(row.get(0)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        all(&self.lock().db).or_say(|| "cannot read the index")
+    }
+}
+
+fn format(db: &Connection) -> Option<i64> {
+    db.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()
+}
+
+fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(Duration::from_secs(60))?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "cache_size", -32_000)?;
+    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    if format(&tx) != Some(FORMAT) {
+        tx.execute_batch("DROP TABLE IF EXISTS object; DROP TABLE IF EXISTS archive;")?;
+        tx.execute_batch(SCHEMA)?;
+    }
+    tx.commit()
+}
+
+fn known(db: &Connection) -> rusqlite::Result<HashMap<u32, ArchiveName>> {
+    let mut query = db.prepare_cached("SELECT number, name FROM archive")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, ObjectId::from_bytes(row.get(1)?))))?;
+    rows.collect()
+}
+
+fn insert(db: &mut Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
+    let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    tx.execute(
+        "INSERT OR IGNORE INTO archive (name, bytes) VALUES (?1, ?2)",
+        params![sealed.name.as_bytes(), sealed.bytes as i64],
+    )?;
+    let number: u32 = tx.query_row("SELECT number FROM archive WHERE name = ?1", [sealed.name.as_bytes()], |row| {
+        row.get(0)
+    })?;
+    {
+        // In the order of the tree's pages: each page is touched once.
+        let mut rows: Vec<_> = sealed.rows.iter().collect();
+        rows.sort_unstable_by_key(|row| row.slot.id);
+        let mut add = tx.prepare_cached("INSERT OR IGNORE INTO object VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        for row in rows {
+            add.execute(params![
+                row.slot.id.as_bytes(),
+                number,
+                row.frame as i64,
+                row.packed as i64,
+                row.slot.start as i64,
+                row.slot.length as i64,
+                row.slot.member == Member::Manifest
+            ])?;
+        }
+    }
+    tx.commit()?;
+    Ok(number)
+}
+
+fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
+    Ok(Place { archive: row.get(0)?, frame: row.get::<_, i64>(1)?.cast_unsigned(), packed: row.get(2)?, start: row.get(3)?, length: row.get(4)? })
+}
+
+fn find(db: &Connection, id: ObjectId) -> rusqlite::Result<Option<Place>> {
+    let mut query =
+        db.prepare_cached("SELECT archive, frame, packed, start, length FROM object WHERE id = ?1")?;
+    query.query_row([id.as_bytes()], place).optional()
+}

@@ -1,0 +1,258 @@
+//! Manifests: what a captured resource consists of, entry by entry, with all that is needed to put it back.
+//!
+//! A manifest is a head (one JSON object, named by its BLAKE3: the manifest's id) and a stream of entries, one JSON line
+//! each, cut into chunks like a large file. Entries are sorted depth first by the bytes of their names. Written and
+//! read as streams: memory does not grow with the number of entries.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::chunk::Cutter;
+use super::object::{Bytes, ObjectId};
+use super::pack::{Class, Packer};
+use super::{Head, Store};
+use crate::error::{Error, Fault, OrSay, Result};
+
+/// The format of manifests; a newer one is refused.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The head as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredHead {
+    pub(crate) format: u32,
+    #[serde(flatten)]
+    pub(crate) head: Head,
+    /// When the capture began to look: what changed later than this may have been missed.
+    pub(crate) started: Time,
+    pub(crate) entries: u64,
+    /// Of content.
+    pub(crate) bytes: u64,
+    /// The stream of entries.
+    pub(crate) chunks: Vec<ObjectId>,
+}
+
+/// Seconds and nanoseconds since 1970; before it, negative seconds and nanoseconds that count forward.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Time(pub i64, pub u32);
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Type {
+    /// A regular file.
+    #[default]
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket: recorded, not restored.
+    Socket,
+    /// A block device.
+    Block,
+    /// A character device.
+    Char,
+    /// What a program printed: the only entry of a database's manifest.
+    Stream,
+}
+
+impl Type {
+    /// How it is called towards people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Type::File => "file",
+            Type::Dir => "directory",
+            Type::Symlink => "symlink",
+            Type::Fifo => "fifo",
+            Type::Socket => "socket",
+            Type::Block => "block device",
+            Type::Char => "character device",
+            Type::Stream => "stream",
+        }
+    }
+}
+
+/// One entry of a manifest.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Relative to the resource; the resource itself is empty.
+    pub path: Bytes,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: Type,
+    /// The twelve permission bits.
+    #[serde(default)]
+    pub mode: u32,
+    /// The owner.
+    #[serde(default)]
+    pub uid: u32,
+    /// The group.
+    #[serde(default)]
+    pub gid: u32,
+    /// When its content changed.
+    #[serde(default)]
+    pub mtime: Time,
+    /// When its inode changed; only compared.
+    #[serde(default)]
+    pub ctime: Time,
+    /// Its inode; only compared.
+    #[serde(default)]
+    pub ino: u64,
+    /// How many names it had.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nlink: u64,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub size: u64,
+    /// Extended attributes, sorted; ACLs and capabilities are among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xattrs: Vec<(Bytes, Bytes)>,
+    /// Of a symlink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Bytes>,
+    /// Of a device: major and minor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<(u32, u32)>,
+    /// The earlier entry that is the same file (a hard link); this one then has no content of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Bytes>,
+    /// Of a sparse file: where there is data, as offset and length; the rest are holes. Objects hold the data only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extents: Option<Vec<(u64, u64)>>,
+    /// The content of a small file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectId>,
+    /// The content of a large file or a stream: objects that hold one line `<object> <length>` for each chunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub list: Vec<ObjectId>,
+    /// Another filesystem is mounted there; what is in it was not captured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mount: bool,
+    /// It changed each time it was read: what is kept may be half of one state and half of another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub torn: bool,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Entry {
+    /// Bytes of content that are stored for it.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        match (&self.extents, &self.link, self.kind) {
+            (Some(extents), _, _) => extents.iter().map(|(_, length)| length).sum(),
+            (None, None, Type::File | Type::Stream) => self.size,
+            _ => 0,
+        }
+    }
+}
+
+/// The order of entries: depth first, siblings by the bytes of their names.
+pub(crate) fn order(a: &[u8], b: &[u8]) -> Ordering {
+    let key = |&byte: &u8| if byte == b'/' { 0 } else { byte };
+    a.iter().map(key).cmp(b.iter().map(key))
+}
+
+/// Writes a manifest's stream of entries.
+pub(crate) struct ManifestWriter<'a> {
+    cutter: Cutter<'a>,
+    line: Vec<u8>,
+    entries: u64,
+    bytes: u64,
+}
+
+impl<'a> ManifestWriter<'a> {
+    pub(crate) fn new(packer: &'a Packer) -> ManifestWriter<'a> {
+        ManifestWriter { cutter: Cutter::new(packer, Class::Meta), line: Vec::new(), entries: 0, bytes: 0 }
+    }
+
+    /// Appends the next entry.
+    pub(crate) fn add(&mut self, entry: &Entry) -> Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, entry).or_say(|| format!("cannot record {:?}", entry.path))?;
+        self.line.push(b'\n');
+        self.entries += 1;
+        self.bytes += entry.stored_bytes();
+        self.cutter.write(&self.line)
+    }
+
+    /// The head to these entries.
+    pub(crate) fn finish(self, head: Head, started: Time) -> Result<StoredHead> {
+        let (chunks, _) = self.cutter.finish()?;
+        Ok(StoredHead { format: FORMAT, head, started, entries: self.entries, bytes: self.bytes, chunks })
+    }
+}
+
+/// Reads a manifest's entries in order.
+pub(crate) struct Entries<'a> {
+    store: &'a Store,
+    chunks: VecDeque<ObjectId>,
+    held: Vec<u8>,
+    from: usize,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn new(store: &'a Store, head: &StoredHead) -> Entries<'a> {
+        Entries { store, chunks: head.chunks.iter().copied().collect(), held: Vec::new(), from: 0 }
+    }
+
+    /// The next entry.
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
+        let mut searched = self.from;
+        loop {
+            if let Some(end) = self.held[searched..].iter().position(|&byte| byte == b'\n') {
+                let line = &self.held[self.from..searched + end];
+                let entry = serde_json::from_slice(line)
+                    .or_say(|| "a manifest has an entry that cannot be read")
+                    .map_err(|e| e.fault(Fault::Damage))?;
+                self.from = searched + end + 1;
+                return Ok(Some(entry));
+            }
+            let Some(chunk) = self.chunks.pop_front() else {
+                return if self.from == self.held.len() {
+                    Ok(None)
+                } else {
+                    Err(Error::new("a manifest ends in the middle of an entry").fault(Fault::Damage))
+                };
+            };
+            self.held.drain(..self.from);
+            self.from = 0;
+            searched = self.held.len();
+            self.store.append(chunk, &mut self.held)?;
+        }
+    }
+}
+
+/// The chunks of an entry's content, in order, each with its length.
+pub(crate) fn chunks_of(
+    store: &Store,
+    entry: &Entry,
+    each: &mut dyn FnMut(ObjectId, u32) -> Result<()>,
+) -> Result<()> {
+    if let Some(id) = entry.object {
+        each(id, entry.stored_bytes() as u32)?;
+    }
+    let mut held = Vec::new();
+    for &id in &entry.list {
+        store.append(id, &mut held)?;
+        let mut from = 0;
+        while let Some(end) = held[from..].iter().position(|&byte| byte == b'\n') {
+            let (id, length) = std::str::from_utf8(&held[from..from + end])
+                .ok()
+                .and_then(|line| line.split_once(' '))
+                .and_then(|(id, length)| Some((id.parse().ok()?, length.parse().ok()?)))
+                .ok_or_else(|| {
+                    Error::new(format!("the list of chunks of {:?} cannot be read", entry.path)).fault(Fault::Damage)
+                })?;
+            each(id, length)?;
+            from += end + 1;
+        }
+        held.drain(..from);
+    }
+    Ok(())
+}

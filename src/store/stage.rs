@@ -1,0 +1,310 @@
+//! Staging: everything that a restore puts in place is first built, complete with content and metadata, beside the
+//! resource. Every object it needs is thereby read and checked before the first change.
+//!
+//! A directory that is missing is built as a whole, with all that is in it; it is put in place by one rename.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use super::Store;
+use super::compare::Fix;
+use super::fetch::{OnBad, Want, fetch};
+use super::live::{Anchor, beneath, create, split};
+use super::manifest::{Entry, Type, chunks_of};
+use super::meta;
+use super::object::{Bytes, ObjectId};
+use super::side::Side;
+use crate::error::{Error, Fault, OrSay, Result};
+
+/// What was built: for each `Fix::Build` that stands alone, the name it has in the side directory.
+pub(crate) struct Staged {
+    pub(crate) slots: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+struct Stage<'a> {
+    store: &'a Store,
+    anchor: &'a Anchor,
+    side: &'a Side,
+    /// The directories being built that the entry at hand is in: their paths and where they are built.
+    open: Vec<(Vec<u8>, Vec<u8>)>,
+    slots: HashMap<Vec<u8>, Vec<u8>>,
+    /// Where files with several names are built.
+    firsts: HashMap<Vec<u8>, Vec<u8>>,
+    wants: Vec<Want<(u32, u64)>>,
+    /// Where the files are built that `wants` names.
+    files: Vec<BuiltFile>,
+    parent: Option<(Vec<u8>, OwnedFd)>,
+}
+
+/// A file that gets content.
+struct BuiltFile {
+    place: Vec<u8>,
+    /// Where it has data, if it has holes.
+    extents: Option<Vec<(u64, u64)>>,
+}
+
+/// Writes a part of a sparse file's data, which begins `from` bytes into all of it.
+fn write_data(file: &File, extents: &[(u64, u64)], mut bytes: &[u8], mut from: u64) -> std::io::Result<()> {
+    for &(offset, length) in extents {
+        if from >= length {
+            from -= length;
+            continue;
+        }
+        let room = usize::try_from(length - from).unwrap_or(usize::MAX);
+        let (now, later) = bytes.split_at(bytes.len().min(room));
+        file.write_all_at(now, offset + from)?;
+        (bytes, from) = (later, 0);
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Builds all that is to be built. After an error nothing in the resource has changed.
+pub(crate) fn stage(
+    store: &Store,
+    anchor: &Anchor,
+    side: &Side,
+    fixes: &[Fix],
+    tell: &dyn Fn(u64, u64),
+) -> Result<Staged> {
+    let mut stage = Stage {
+        store,
+        anchor,
+        side,
+        open: Vec::new(),
+        slots: HashMap::new(),
+        firsts: HashMap::new(),
+        wants: Vec::new(),
+        files: Vec::new(),
+        parent: None,
+    };
+    let builds = || fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None });
+    let mut bad = Vec::new();
+    for entry in builds() {
+        let place = stage.place(entry);
+        stage.begin(entry, &place, &mut bad)?;
+    }
+    stage.fill(&mut bad, tell)?;
+    if !bad.is_empty() {
+        return Err(damage(store, anchor, builds(), &bad)?);
+    }
+    stage.open.clear();
+    stage.parent = None;
+    let mut dirs: Vec<(&Entry, Vec<u8>)> = Vec::new();
+    for entry in builds() {
+        let place = stage.place(entry);
+        while let Some((dir, at)) = dirs.pop_if(|(dir, _)| !is_inside(&entry.path.0, &dir.path.0)) {
+            stage.complete(dir, &at)?;
+        }
+        if entry.kind == Type::Dir {
+            dirs.push((entry, place));
+        } else {
+            stage.link(entry, &place)?;
+            if entry.link.is_none() {
+                stage.complete(entry, &place)?;
+            }
+        }
+    }
+    while let Some((dir, at)) = dirs.pop() {
+        stage.complete(dir, &at)?;
+    }
+    Ok(Staged { slots: stage.slots })
+}
+
+fn is_inside(path: &[u8], dir: &[u8]) -> bool {
+    dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/')
+}
+
+impl Stage<'_> {
+    /// Where an entry is built.
+    fn place(&mut self, entry: &Entry) -> Vec<u8> {
+        let path = &entry.path.0;
+        while self.open.pop_if(|(dir, _)| !is_inside(path, dir)).is_some() {}
+        let place = match self.open.last() {
+            Some((_, dir)) => [dir, &b"/"[..], split(path).1].concat(),
+            None => match self.slots.get(path) {
+                Some(slot) => slot.clone(),
+                None => {
+                    let slot = (self.slots.len() + 1).to_string().into_bytes();
+                    self.slots.insert(path.clone(), slot.clone());
+                    slot
+                }
+            },
+        };
+        if entry.kind == Type::Dir {
+            self.open.push((path.clone(), place.clone()));
+        } else if entry.nlink > 1 && entry.link.is_none() {
+            self.firsts.insert(path.clone(), place.clone());
+        }
+        place
+    }
+
+    /// The directory that `place` is in.
+    fn parent<'p>(&mut self, place: &'p [u8]) -> rustix::io::Result<(&OwnedFd, &'p [u8])> {
+        let (dir, name) = split(place);
+        if dir.is_empty() {
+            return Ok((&self.side.dir, name));
+        }
+        if self.parent.as_ref().is_none_or(|(path, _)| path != dir) {
+            let fd = beneath(&self.side.dir, dir, OFlags::PATH | OFlags::DIRECTORY)?;
+            self.parent = Some((dir.to_vec(), fd));
+        }
+        let (_, fd) = self.parent.as_ref().expect("it was set just now");
+        Ok((fd, name))
+    }
+
+    fn cannot(&self, entry: &Entry) -> String {
+        format!("cannot build `{}` in `{}`", self.anchor.shown(&entry.path.0), self.side.path.display())
+    }
+
+    /// Makes everything but content, links and metadata.
+    fn begin(&mut self, entry: &Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
+        let cannot = self.cannot(entry);
+        let cannot = || cannot;
+        if entry.link.is_some() {
+            return Ok(());
+        }
+        let (dir, name) = self.parent(place).or_say(cannot.clone())?;
+        let device = |(major, minor): (u32, u32)| rustix::fs::makedev(major, minor);
+        let node = |kind| rustix::fs::mknodat(dir, name, kind, Mode::RUSR, entry.device.map_or(0, device));
+        match entry.kind {
+            Type::Dir => rustix::fs::mkdirat(dir, name, Mode::RWXU).or_say(cannot),
+            Type::Symlink => {
+                let target = entry.target.as_ref().or_say(|| "a symlink without a target in the manifest")?;
+                rustix::fs::symlinkat(&target.0, dir, name).or_say(cannot)
+            }
+            Type::Fifo => node(FileType::Fifo).or_say(cannot),
+            Type::Block => node(FileType::BlockDevice).or_say(cannot),
+            Type::Char => node(FileType::CharacterDevice).or_say(cannot),
+            Type::Socket | Type::Stream => Ok(()),
+            Type::File => {
+                if entry.stored_bytes() == 0 || entry.extents.is_some() {
+                    let file = File::from(create(dir, name).or_say(cannot.clone())?);
+                    file.set_len(entry.size).or_say(cannot)?;
+                }
+                if entry.mount { Ok(()) } else { self.want(entry, place, bad) }
+            }
+        }
+    }
+
+    /// Notes which objects a file needs, and where they go.
+    fn want(&mut self, entry: &Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
+        if entry.stored_bytes() == 0 {
+            return Ok(());
+        }
+        let file = u32::try_from(self.files.len()).or_say(|| "too many files")?;
+        self.files.push(BuiltFile { place: place.to_vec(), extents: entry.extents.clone() });
+        let (mut offset, wants, store) = (0, &mut self.wants, self.store);
+        let listed = chunks_of(store, entry, &mut |id, length| {
+            match store.index.find(id)? {
+                None => bad.push((id, Error::new(format!("the object `{id}` is not in the store")))),
+                Some(found) if found.length != length => {
+                    bad.push((id, Error::new(format!("the object `{id}` has another length"))));
+                }
+                Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
+            }
+            offset += u64::from(length);
+            Ok(())
+        });
+        match listed {
+            Err(error) if error.fault == Fault::Damage => {
+                bad.push((entry.list.first().copied().unwrap_or(ObjectId::of(b"")), error));
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Reads, checks and writes the content.
+    fn fill(&mut self, bad: &mut Vec<(ObjectId, Error)>, tell: &dyn Fn(u64, u64)) -> Result<()> {
+        let wants = std::mem::take(&mut self.wants);
+        let (side, files) = (self.side, &self.files);
+        let fetched = fetch(self.store, wants, OnBad::GoOn, tell, &|want, bytes| {
+            let (file, offset) = want.what_for;
+            let BuiltFile { place, extents } = &files[file as usize];
+            let write = || -> std::io::Result<()> {
+                let file = File::from(create(&side.dir, place)?);
+                match extents {
+                    None => file.write_all_at(bytes, offset),
+                    Some(extents) => write_data(&file, extents, bytes, offset),
+                }
+            };
+            write().or_say(|| format!("cannot write `{}`", side.path.join(Bytes(place.clone()).to_string()).display()))
+        })?;
+        bad.extend(fetched.bad);
+        Ok(())
+    }
+
+    /// Makes a further name of a file.
+    fn link(&mut self, entry: &Entry, place: &[u8]) -> Result<()> {
+        let Some(first) = &entry.link else { return Ok(()) };
+        let cannot = self.cannot(entry);
+        let cannot = || cannot;
+        let (from, from_name) = match self.firsts.get(&first.0) {
+            Some(built) => {
+                let (dir, name) = split(built);
+                let fd = match dir {
+                    b"" => rustix::io::fcntl_dupfd_cloexec(&self.side.dir, 3),
+                    dir => beneath(&self.side.dir, dir, OFlags::PATH | OFlags::DIRECTORY),
+                };
+                (fd.or_say(cannot.clone())?, name.to_vec())
+            }
+            None => {
+                let (dir, name) = self.anchor.open_parent(&first.0).or_say(cannot.clone())?;
+                (dir, name.to_vec())
+            }
+        };
+        let (dir, name) = self.parent(place).or_say(cannot.clone())?;
+        rustix::fs::linkat(from, &from_name, dir, name, AtFlags::empty()).or_say(cannot)
+    }
+
+    /// Sets the metadata.
+    fn complete(&mut self, entry: &Entry, place: &[u8]) -> Result<()> {
+        let cannot = self.cannot(entry);
+        let done = beneath(&self.side.dir, place, OFlags::PATH).and_then(|fd| meta::apply(&fd, entry));
+        done.or_say(|| cannot)
+    }
+}
+
+/// Says which files a restore cannot bring back.
+fn damage<'e>(
+    store: &Store,
+    anchor: &Anchor,
+    builds: impl Iterator<Item = &'e Entry>,
+    bad: &[(ObjectId, Error)],
+) -> Result<Error> {
+    let ids: std::collections::HashSet<ObjectId> = bad.iter().map(|(id, _)| *id).collect();
+    let mut error = Error::new("the snapshot is damaged; nothing was changed").fault(Fault::Damage);
+    let mut files = 0;
+    for entry in builds {
+        let mut hit = entry.list.iter().any(|id| ids.contains(id));
+        if !hit {
+            chunks_of(store, entry, &mut |id, _| {
+                hit |= ids.contains(&id);
+                Ok(())
+            })?;
+        }
+        if hit {
+            files += 1;
+            if files <= 5 {
+                error = error.because(format!("`{}` cannot be restored", anchor.shown(&entry.path.0)));
+            }
+        }
+    }
+    if files > 5 {
+        error = error.because(format!("and {} more", files - 5));
+    }
+    let mut causes: Vec<String> = bad.iter().map(|(_, why)| why.to_string()).collect();
+    causes.sort_unstable();
+    causes.dedup();
+    for cause in causes.into_iter().take(3) {
+        error = error.because(cause);
+    }
+    Ok(error.hint("`txupgrade store verify` lists all damage"))
+}

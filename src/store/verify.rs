@@ -1,0 +1,215 @@
+//! Reading everything: proof that what a rollback needs is there, a check of the whole store, and a new index.
+
+use std::collections::{HashMap, HashSet};
+
+use super::archive::{self, Frame};
+use super::fetch::{OnBad, Want, fetch};
+use super::manifest::{StoredHead, chunks_of};
+use super::object::ObjectId;
+use super::{Head, Store};
+use crate::error::{Error, Fault, Result};
+
+/// What a check of the whole store found.
+#[derive(Debug, Clone, Default)]
+pub struct Verified {
+    /// Archives read.
+    pub archives: u64,
+    /// Objects checked.
+    pub objects: u64,
+    /// Bytes of archives read.
+    pub bytes: u64,
+    /// Everything that is wrong, a line each.
+    pub damage: Vec<String>,
+}
+
+/// A manifest that is in the store.
+#[derive(Debug, Clone)]
+pub struct ManifestInfo {
+    /// Its name.
+    pub id: ObjectId,
+    /// What it says of itself.
+    pub head: Head,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Bytes of content it describes.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Reads and checks every object that a restore of `manifests` needs, every archive's frame once; an error
+    /// (`Fault::Damage`) says what is damaged and which files it hits. `progress` gets bytes done and in all. Returns
+    /// bytes read.
+    pub fn prove(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<u64> {
+        let mut needed: HashSet<ObjectId> = HashSet::new();
+        let mut wants = Vec::new();
+        let mut bad: HashMap<ObjectId, Error> = HashMap::new();
+        let mut heads = Vec::new();
+        for &manifest in manifests {
+            let head = self.stored_head(manifest)?;
+            let damaged = || format!("the manifest of `{}` of `{}` is damaged", head.head.resource, head.head.tx);
+            self.each_object(&head, &mut |id| {
+                if needed.insert(id) {
+                    match self.index.find(id)? {
+                        Some(place) => wants.push(Want { place, id, what_for: () }),
+                        None => {
+                            bad.insert(id, Error::new(format!("the object `{id}` is not in the store")));
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .map_err(|e| e.within(damaged()).fault(Fault::Damage))?;
+            heads.push(head);
+        }
+        let fetched = fetch(self, wants, OnBad::GoOn, progress, &|_, _| Ok(()))?;
+        bad.extend(fetched.bad);
+        if bad.is_empty() { Ok(fetched.bytes) } else { Err(self.explain(&heads, &bad)?) }
+    }
+
+    /// Every object that a manifest needs beside its own chunks, which are read on the way.
+    fn each_object(&self, head: &StoredHead, each: &mut dyn FnMut(ObjectId) -> Result<()>) -> Result<()> {
+        let mut entries = self.entries(head);
+        while let Some(entry) = entries.next()? {
+            chunks_of(self, &entry, &mut |id, _| each(id))?;
+        }
+        Ok(())
+    }
+
+    /// Which files of these manifests are hit by damage.
+    fn explain(&self, heads: &[StoredHead], bad: &HashMap<ObjectId, Error>) -> Result<Error> {
+        const SHOWN: usize = 10;
+        let (mut hit, mut causes) = (Vec::new(), Vec::new());
+        let mut count = 0;
+        for head in heads {
+            let mut entries = self.entries(head);
+            while let Some(entry) = entries.next()? {
+                let mut why = None;
+                chunks_of(self, &entry, &mut |id, _| {
+                    why = why.or_else(|| bad.get(&id));
+                    Ok(())
+                })?;
+                let Some(why) = why else { continue };
+                count += 1;
+                if hit.len() < SHOWN {
+                    let name = if entry.path.0.is_empty() { String::new() } else { format!("/{}", entry.path) };
+                    hit.push(format!("{}: `{}{name}` cannot be restored", head.head.resource, head.head.place));
+                }
+                let why = why.to_string();
+                if causes.len() < SHOWN && !causes.contains(&why) {
+                    causes.push(why);
+                }
+            }
+        }
+        let mut error = Error::new(format!("the snapshot is damaged: {} of its objects cannot be read", bad.len()));
+        let more = count - hit.len();
+        error = hit.into_iter().chain(causes).fold(error, |error, cause| error.because(cause));
+        if more > 0 {
+            error = error.because(format!("and {more} more files"));
+        }
+        Ok(error.hint("`txupgrade store verify` lists all damage").fault(Fault::Damage))
+    }
+
+    /// Re-reads every archive and every object, and checks that every manifest's objects are there. `progress` gets bytes
+    /// of archives done and in all.
+    pub fn verify(&self, progress: &dyn Fn(u64, u64)) -> Result<Verified> {
+        self.index.look_around()?;
+        let archives = archive::list(&self.archives())?;
+        let total = archives.iter().map(|(_, bytes)| bytes).sum();
+        let mut found = Verified::default();
+        let mut good: HashSet<ObjectId> = HashSet::new();
+        for (name, bytes) in archives {
+            let mut damage = Vec::new();
+            let read = archive::frames(&archive::path_of(&self.archives(), name), &mut |at, _, tar| {
+                let slots = tar.and_then(|tar| {
+                    let slots = Frame::read(&tar).map_err(|e| e.to_string())?;
+                    Ok((slots, tar))
+                });
+                let (slots, tar) = match slots {
+                    Ok(slots) => slots,
+                    Err(why) => {
+                        damage.push(format!("archive `{name}`, frame at byte {at}: {why}"));
+                        return Ok(());
+                    }
+                };
+                for slot in slots {
+                    let start = slot.start as usize;
+                    if ObjectId::of(&tar[start..start + slot.length as usize]) == slot.id {
+                        good.insert(slot.id);
+                        found.objects += 1;
+                    } else {
+                        damage.push(format!("archive `{name}`: the object `{}` is damaged", slot.id));
+                    }
+                }
+                Ok(())
+            });
+            match read {
+                Ok(hash) if hash == name => {}
+                Ok(hash) => damage.push(format!("archive `{name}` is damaged: its BLAKE3 is `{hash}`")),
+                Err(error) => damage.push(format!("archive `{name}`: {error}")),
+            }
+            found.damage.append(&mut damage);
+            found.archives += 1;
+            found.bytes += bytes;
+            progress(found.bytes, total);
+        }
+        for id in self.index.manifests()? {
+            self.verify_manifest(id, &good, &mut found.damage)?;
+        }
+        Ok(found)
+    }
+
+    fn verify_manifest(&self, id: ObjectId, good: &HashSet<ObjectId>, damage: &mut Vec<String>) -> Result<()> {
+        let head = match self.stored_head(id) {
+            Ok(head) => head,
+            Err(error) => {
+                damage.push(error.to_string());
+                return Ok(());
+            }
+        };
+        let named = format!("{} of {}", head.head.resource, head.head.tx);
+        let mut entries = self.entries(&head);
+        loop {
+            let entry = match entries.next() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    damage.push(format!("the manifest of {named}: {error}"));
+                    return Ok(());
+                }
+            };
+            let mut missing = false;
+            let read = chunks_of(self, &entry, &mut |id, _| {
+                missing |= !good.contains(&id);
+                Ok(())
+            });
+            if missing || read.is_err() {
+                damage.push(format!("{named}: `{}` cannot be restored", entry.path));
+            }
+        }
+    }
+
+    /// Makes the index anew from the archives alone. Returns what was found and what cannot be read.
+    pub fn reindex(&self) -> Result<Verified> {
+        self.index.clear()?;
+        let damage = self.index.absorb()?;
+        let archives = archive::list(&self.archives())?;
+        Ok(Verified {
+            archives: archives.len() as u64,
+            objects: self.index.count()?,
+            bytes: archives.iter().map(|(_, bytes)| bytes).sum(),
+            damage: damage.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// Every manifest in the store, oldest first; one that cannot be read is left out ([`Store::verify`] names it).
+    pub fn list_manifests(&self) -> Result<Vec<ManifestInfo>> {
+        let mut found = Vec::new();
+        for id in self.index.manifests()? {
+            if let Ok(StoredHead { head, entries, bytes, .. }) = self.stored_head(id) {
+                found.push(ManifestInfo { id, head, entries, bytes });
+            }
+        }
+        found.sort_by(|a, b| (&a.head.at, &a.head.resource).cmp(&(&b.head.at, &b.head.resource)));
+        Ok(found)
+    }
+}
