@@ -221,7 +221,9 @@ impl State {
                     && step.id.subject == task.id.subject
                     && (self.attempted[index] || self.forward[index] == Progress::Skipped)
             }),
-            Action::Quiesce => self.touched && self.hold(&task.id) != Hold::Down,
+            Action::Quiesce => {
+                self.touched && self.hold(&task.id) != Hold::Down && !self.resumed_on_the_way_back(&task.id)
+            }
             Action::Resume => self.hold(&task.id) != Hold::Up,
             _ => self.touched,
         }
