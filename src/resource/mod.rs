@@ -2,6 +2,8 @@
 
 mod command;
 mod path;
+#[cfg(test)]
+mod contract_tests;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
