@@ -26,8 +26,14 @@ fn undoing_a_committed_transaction_is_a_new_one_that_can_be_undone_by_naming_it(
 #[test]
 fn the_tasks_of_undoing_come_in_their_order() {
     let app = App::new()
-        .edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\nundo = [\"@BED@/bin/undo\", \"install\"]")
-        .edit("run  = [\"@BED@/bin/migrate\"]", "run  = [\"@BED@/bin/migrate\"]\nundo = [\"@BED@/bin/undo\", \"migrate\"]")
+        .edit(
+            "run  = [\"@BED@/bin/install\"]",
+            "run  = [\"@BED@/bin/install\"]\nundo = [\"@BED@/bin/undo\", \"install\"]",
+        )
+        .edit(
+            "run  = [\"@BED@/bin/migrate\"]",
+            "run  = [\"@BED@/bin/migrate\"]\nundo = [\"@BED@/bin/undo\", \"migrate\"]",
+        )
         .script("undo", "echo undo-$1 >> @BED@/log");
     app.run("run plan.toml").ends(0);
     app.run("rollback app-1 --yes").ends(0);
@@ -37,14 +43,15 @@ fn the_tasks_of_undoing_come_in_their_order() {
     for event in app.bed.events("app-2") {
         if let Some(task) = event.strip_prefix("started ") {
             let action = task.split(' ').next().unwrap().to_owned();
-            if order.last() != Some(&action) {
+            // A file tree need not be read ahead; a database dump is not.
+            if action != "precapture" && order.last() != Some(&action) {
                 order.push(action);
             }
         }
     }
     assert_eq!(
         order.join(" "),
-        "require precapture quiesce capture prove undo reinstate recheck resume recheck",
+        "require quiesce capture prove undo reinstate recheck resume recheck",
         "version stamp, precapture, quiesce, capture the present, prove, undo, reinstate, resume, recheck"
     );
 }
@@ -108,7 +115,10 @@ fn two_upgrades() -> App {
     let app = App::new();
     let plan = app.bed.read("plan.toml");
     let plan = plan.replace("name   = \"app\"", "name   = \"next\"").replace("bin/install", "bin/install-3");
-    app.bed.write("next.toml", &plan.replace(">=1.0.0, <2.0.0", "=2.0.0").replace("\"=2.0.0\"\n\n[[check", "\"=3.0.0\"\n\n[[check"));
+    app.bed.write(
+        "next.toml",
+        &plan.replace(">=1.0.0, <2.0.0", "=2.0.0").replace("\"=2.0.0\"\n\n[[check", "\"=3.0.0\"\n\n[[check"),
+    );
     let app = app.script("install-3", "echo 3.0.0 > @BED@/app/version");
     app.run("run plan.toml next.toml").ends(0);
     assert_eq!(app.world(), "3.0.0 new up");

@@ -23,10 +23,8 @@ fn killed(app: &App, arguments: &str) {
 
 #[test]
 fn killed_in_a_step_it_is_turned_back_and_no_step_is_begun() {
-    let app = App::new().script(
-        "install",
-        &format!("echo install >> @BED@/log\necho 2.0.0 > @BED@/app/version\n{KILL_TXUPGRADE}"),
-    );
+    let app = App::new()
+        .script("install", &format!("echo install >> @BED@/log\necho 2.0.0 > @BED@/app/version\n{KILL_TXUPGRADE}"));
     killed(&app, "run plan.toml");
     app.run("status").ends(10);
     let said = app.run("recover").ends(0);
@@ -183,10 +181,8 @@ fn a_reboot_while_stuck_leaves_it_stuck_and_quiesces_again() {
 
 #[test]
 fn a_reboot_in_a_step_turns_back_with_the_server_stopped_for_the_restore() {
-    let app = App::new().script(
-        "install",
-        &format!("echo install >> @BED@/log\necho 2.0.0 > @BED@/app/version\n{KILL_TXUPGRADE}"),
-    );
+    let app = App::new()
+        .script("install", &format!("echo install >> @BED@/log\necho 2.0.0 > @BED@/app/version\n{KILL_TXUPGRADE}"));
     killed(&app, "run plan.toml");
     app.touch("up");
     app.run_after_reboot("recover").ends(0);

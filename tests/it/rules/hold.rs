@@ -20,7 +20,15 @@ fn a_failure_on_hold_leaves_it_open_and_services_as_they_are() {
     let said = app.run("run plan.toml").ends(10);
     assert_eq!(app.world(), "2.0.0 half down");
     assert_eq!(app.log(), "stop install migrate");
-    insta::assert_snapshot!(last_lines(&said.told(&app.bed), "error:"), @"");
+    insta::assert_snapshot!(last_lines(&said.told(&app.bed), "error:"), @r"
+    error: step `migrate` failed; app-1 is on hold
+      cause: `BED/bin/migrate` ended with exit status 3
+      cause: its last line was: no such table
+    hint: its output is in `txupgrade log app-1 migrate`
+      kept down: `server`
+      next: `txupgrade apply app-1` runs it again (`--skip migrate`: it is done by hand)
+      next: `txupgrade rollback app-1` puts everything back
+    ");
     app.run("status").ends(10);
     app.run("rollback").ends(0);
     assert_eq!(app.world(), OLD);
@@ -44,12 +52,12 @@ fn apply_runs_the_failed_step_again() {
 }
 
 #[test]
-fn apply_skip_takes_the_failed_step_as_done_by_hand() {
+fn apply_skip_after_a_run_takes_the_failed_step_as_done_by_hand() {
     let app = holding();
     app.run("run plan.toml").ends(10);
+    app.run("apply --skip nothing").ends(2);
     app.bed.write("app/data", "new\n");
     app.run("apply --skip migrate").ends(0);
-    app.run("commit app-1").ends(0);
     assert_eq!(app.world(), NEW);
     assert_eq!(app.log(), "stop install migrate start");
 }
@@ -58,10 +66,7 @@ fn apply_skip_takes_the_failed_step_as_done_by_hand() {
 fn commit_on_hold_asks_the_checks_again() {
     let app = holding();
     app.remove("broken");
-    app.bed.script(
-        "bin/migrate",
-        "echo migrate >> @BED@/log\necho new > @BED@/app/data\ntouch @BED@/ill",
-    );
+    app.bed.script("bin/migrate", "echo migrate >> @BED@/log\necho new > @BED@/app/data\ntouch @BED@/ill");
     app.run("run plan.toml").ends(10);
     assert_eq!(app.world(), NEW, "services stay as they are: up");
     app.run("commit").ends(10);
@@ -146,7 +151,9 @@ fn confirm_is_refused_when_the_time_is_over_even_if_nothing_took_it_back_yet() {
 fn wait_blocks_until_it_is_confirmed() {
     let app = to_confirm("10m");
     let run = app.start("run plan.toml --wait");
-    wait_until("it waits", || app.bed.state().join("journal.db").exists() && app.run("status").out.contains("confirmation"));
+    wait_until("it waits", || {
+        app.bed.state().join("journal.db").exists() && app.run("status").out.contains("confirmation")
+    });
     app.run("confirm").ends(0);
     let said = ended(run).ends(0);
     assert!(said.err.contains("app-1 is committed"), "{}", said.err);
@@ -156,7 +163,9 @@ fn wait_blocks_until_it_is_confirmed() {
 fn a_signal_ends_only_the_waiting() {
     let app = to_confirm("10m");
     let run = app.start("run plan.toml --wait");
-    wait_until("it waits", || app.bed.state().join("journal.db").exists() && app.run("status").out.contains("confirmation"));
+    wait_until("it waits", || {
+        app.bed.state().join("journal.db").exists() && app.run("status").out.contains("confirmation")
+    });
     send("INT", run.id());
     ended(run).ends(10);
     assert_eq!(app.bed.events("app-1").last().unwrap(), "awaiting");
