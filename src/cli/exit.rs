@@ -165,6 +165,7 @@ mod tests {
             to: None,
             took: Duration::ZERO,
             downtime: None,
+            down: Vec::new(),
         }
     }
 

@@ -66,6 +66,11 @@ pub(crate) fn standing(standing: &Standing, plan: Option<&Path>, zone: &TimeZone
         Place::Abandoned => text.plain(&format!("{tx} was interrupted, and nobody carries it on")),
         Place::Running => text.plain(&format!("{tx} is under way in another process")),
     }
+    let open = !matches!(standing.place, Place::Ended { .. } | Place::Running);
+    if open && !standing.down.is_empty() {
+        let down: Vec<String> = standing.down.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
+        text.plain(&format!("  kept down: {}", words::list(&down)));
+    }
     for (lead, line) in advice(standing) {
         match lead {
             Lead::Next => text.next(&line),
