@@ -1,9 +1,9 @@
 //! What has content that can be captured and restored. One file per kind, one line in [`KINDS`].
 
 mod command;
-mod path;
 #[cfg(test)]
 mod contract_tests;
+mod path;
 mod sqlite;
 
 use std::path::{Path, PathBuf};

@@ -56,8 +56,17 @@ impl Index {
     pub(crate) fn open(store: &Path) -> Result<Index> {
         let path = store.join("index.db");
         let cannot = || format!("cannot open the index `{}`", path.display());
-        let mut db = Connection::open(&path).or_say(cannot)?;
-        prepare(&mut db).or_say(cannot).map_err(|e| e.hint("`txupgrade store reindex` makes it anew"))?;
+        let open = || Connection::open(&path).and_then(|mut db| prepare(&mut db).map(|()| db));
+        let db = match open() {
+            Err(error) if is_damaged(&error) => {
+                // Nothing in it is missed: the archives are read again.
+                for name in ["index.db", "index.db-journal"] {
+                    let _ = std::fs::remove_file(store.join(name));
+                }
+                open().or_say(cannot)?
+            }
+            opened => opened.or_say(cannot)?,
+        };
         let index = Index::with(store, db)?;
         index.forget_missing().or_say(cannot)?;
         index.absorb()?;
@@ -89,10 +98,8 @@ impl Index {
     }
 
     fn with(store: &Path, db: Connection) -> Result<Index> {
-        let index = Index {
-            archives: store.join("archives"),
-            state: Mutex::new(State { db, present: HashMap::new() }),
-        };
+        let index =
+            Index { archives: store.join("archives"), state: Mutex::new(State { db, present: HashMap::new() }) };
         index.look_around()?;
         Ok(index)
     }
@@ -153,18 +160,17 @@ impl Index {
         let mut damage = Vec::new();
         for (name, bytes) in self.strangers()? {
             let mut rows = Vec::new();
-            let read =
-                archive::frames(&archive::path_of(&self.archives, name), &mut |frame, packed, tar| match tar {
-                    Ok(tar) => {
-                        let slots = archive::Frame::read(&tar)?;
-                        rows.extend(slots.into_iter().map(|slot| archive::Row { slot, frame, packed }));
-                        Ok(())
-                    }
-                    Err(why) => {
-                        damage.push(Error::new(format!("archive `{name}`, frame at byte {frame}: {why}")));
-                        Ok(())
-                    }
-                });
+            let read = archive::frames(&archive::path_of(&self.archives, name), &mut |frame, packed, tar| match tar {
+                Ok(tar) => {
+                    let slots = archive::Frame::read(&tar)?;
+                    rows.extend(slots.into_iter().map(|slot| archive::Row { slot, frame, packed }));
+                    Ok(())
+                }
+                Err(why) => {
+                    damage.push(Error::new(format!("archive `{name}`, frame at byte {frame}: {why}")));
+                    Ok(())
+                }
+            });
             if let Err(error) = read {
                 damage.push(error);
             }
@@ -234,6 +240,11 @@ impl Index {
     }
 }
 
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
 fn format(db: &Connection) -> Option<i64> {
     db.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()
 }
@@ -262,9 +273,8 @@ fn insert(db: &mut Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
         "INSERT OR IGNORE INTO archive (name, bytes) VALUES (?1, ?2)",
         params![sealed.name.as_bytes(), sealed.bytes as i64],
     )?;
-    let number: u32 = tx.query_row("SELECT number FROM archive WHERE name = ?1", [sealed.name.as_bytes()], |row| {
-        row.get(0)
-    })?;
+    let number: u32 =
+        tx.query_row("SELECT number FROM archive WHERE name = ?1", [sealed.name.as_bytes()], |row| row.get(0))?;
     {
         // In the order of the tree's pages: each page is touched once.
         let mut rows: Vec<_> = sealed.rows.iter().collect();
@@ -287,11 +297,16 @@ fn insert(db: &mut Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
 }
 
 fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
-    Ok(Place { archive: row.get(0)?, frame: row.get::<_, i64>(1)?.cast_unsigned(), packed: row.get(2)?, start: row.get(3)?, length: row.get(4)? })
+    Ok(Place {
+        archive: row.get(0)?,
+        frame: row.get::<_, i64>(1)?.cast_unsigned(),
+        packed: row.get(2)?,
+        start: row.get(3)?,
+        length: row.get(4)?,
+    })
 }
 
 fn find(db: &Connection, id: ObjectId) -> rusqlite::Result<Option<Place>> {
-    let mut query =
-        db.prepare_cached("SELECT archive, frame, packed, start, length FROM object WHERE id = ?1")?;
+    let mut query = db.prepare_cached("SELECT archive, frame, packed, start, length FROM object WHERE id = ?1")?;
     query.query_row([id.as_bytes()], place).optional()
 }
