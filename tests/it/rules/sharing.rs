@@ -97,7 +97,7 @@ fn a_running_transaction_is_locked_and_its_process_is_named() {
     }
     let status = app.run("status").ends(0).out;
     assert!(status.contains(&format!("under way in process {pid}")), "{status}");
-    app.run("recover").ends(0);
+    app.run("recover").ends(10);
     app.touch("go");
     ended(run).ends(0);
     assert_eq!(app.world(), NEW);
@@ -111,7 +111,7 @@ fn commands_that_look_leave_nothing_behind_where_there_is_no_state_directory() {
     let app = App::new();
     for command in LOOKING {
         let status = app.run(command).status;
-        assert!(matches!(status, 0 | 1), "{command}: {status}");
+        assert!(matches!(status, 0..=2), "{command}: {status}");
         assert!(!app.bed.exists("state"), "{command}");
     }
 }
@@ -179,7 +179,6 @@ fn side_copies_are_swept_after_the_end_and_a_restore_leaves_none() {
         app.bed.write("app-2/version", "2.0.0\n");
         app.bed.write("app-2/data", "fresh\n");
         let app = app.edit("[[step]]\nname = \"migrate\"", &format!("{swap}\n[[step]]\nname = \"migrate\""));
-        app.bed.write("plan.toml", &app.bed.read("plan.toml"));
         if broken {
             app.touch("broken");
         }
@@ -200,7 +199,6 @@ fn displaced_copies_are_there_until_the_commit_and_are_never_captured_or_restore
     app.bed.write("app-2/data", "new\n");
     let swap = "[[step]]\nname = \"swap\"\nkind = \"replace\"\npath = \"@BED@/app\"\nwith = \"@BED@/app-2\"\n";
     let app = app.edit("[[step]]\nname = \"migrate\"", &format!("{swap}\n[[step]]\nname = \"migrate\""));
-    app.bed.write("plan.toml", &app.bed.read("plan.toml"));
     app.run("begin plan.toml").ends(0);
     app.run("apply").ends(0);
     assert!(!app.side_copies().is_empty(), "what was displaced is kept until commit");
