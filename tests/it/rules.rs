@@ -206,6 +206,14 @@ impl Drop for App {
         for pid in self.processes() {
             send("KILL", pid);
         }
+        // The scratch directories of transactions that a test left open.
+        let place = blake3::hash(self.bed.state().as_os_str().as_encoded_bytes()).to_hex();
+        for entry in std::fs::read_dir("/var/tmp").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("txupgrade-") && name.ends_with(&place[..8]) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 
