@@ -183,9 +183,7 @@ impl Work<'_> {
 
     /// Ends the directories that `path` is not in.
     fn leave(&mut self, path: &[u8]) {
-        let inside =
-            |dir: &[u8]| dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/');
-        while let Some(level) = self.levels.pop_if(|level| !inside(&level.path)) {
+        while let Some(level) = self.levels.pop_if(|level| !is_inside(path, &level.path)) {
             self.left(level);
         }
     }
