@@ -15,7 +15,7 @@
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
-//! | `compare` | a tree against a manifest |
+//! | `compare`, `content`, `part` | a tree against a manifest |
 //! | `stage`, `converge` | a manifest back into a tree |
 //! | `verify` | reading everything, making the index anew |
 
@@ -32,6 +32,7 @@ mod manifest;
 mod meta;
 mod object;
 mod pack;
+mod part;
 mod read;
 mod side;
 mod stage;

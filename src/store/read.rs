@@ -38,6 +38,7 @@ pub(crate) fn file(
         let fd = match open_quietly(&anchor.dir, &anchor.anchored(&path)) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::LOOP) => return Err(Error::new("it became a symlink meanwhile")),
             Err(e) => return Err(Error::new("it cannot be opened").because(e)),
         };
         let before = Facts::of(&fd, b"").or_say(|| "it cannot be looked at")?;
