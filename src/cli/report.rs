@@ -249,8 +249,15 @@ impl Lines {
         self.lead("  ", &lead, next);
     }
 
-    fn also(&mut self, task: &TaskId, failure: &Error) {
-        self.lead("  ", "also:", &format!("{} failed: {failure}", words::task(task)));
+    /// The later failures, each told once however often it was tried.
+    fn others(&mut self, standing: &Standing) {
+        let first = standing.failure.as_ref();
+        for (index, other) in standing.others.iter().enumerate() {
+            if Some(other) != first && !standing.others[..index].contains(other) {
+                let (task, failure) = other;
+                self.lead("  ", "also:", &format!("{} failed: {failure}", words::task(task)));
+            }
+        }
     }
 
     /// Failures that stopped nothing, and warnings.
@@ -270,9 +277,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         let lead = self.paint.warn("warning:");
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
@@ -313,9 +318,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         let lead = self.paint.warn("warning:");
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
@@ -349,9 +352,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         self.plain(&format!("  restored: {}", subjects(restored)));
         let missing = self.paint.bad(&subjects(not_restored));
         self.plain(&format!("  not restored: {missing}"));
