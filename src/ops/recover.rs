@@ -9,6 +9,7 @@ use crate::engine::{Driver, lock_path};
 use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
+use crate::sys::files;
 use crate::tx::{Event, Outcome};
 
 /// Settles every transaction that nobody is at work on any more. Those that wait for their operator stay open.
@@ -80,13 +81,16 @@ pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, 
             .hint("only a stuck transaction is released; `txupgrade status` says where this one stands"));
     }
     let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
-    let copies = world.leftovers();
+    let scratch = world.scratch();
+    let copies = world.leftovers().into_iter().filter(|path| *path != scratch).collect();
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     if services == Services::Resume {
         driver.resume_released()?;
     }
     driver.append(Event::Ended { outcome: Outcome::Released })?;
     drop(driver);
+    // Nothing was displaced into it; what cannot be removed is in nobody's way.
+    let _ = files::remove_tree(&scratch);
     let _ = std::fs::remove_file(lock_path(dir, tx));
     drop(lock);
     Ok((finish(site, &mut office, tx, Wait::No)?, copies))

@@ -67,6 +67,9 @@ fn cores() -> usize {
 /// Decoded frames that are kept for the next object out of them.
 const KEPT_FRAMES: usize = 6;
 
+/// A frame's archive and place, and its tar stream.
+type KeptFrame = ((u32, u64), Arc<Vec<u8>>);
+
 /// A store in a state directory.
 #[derive(Debug)]
 pub struct Store {
@@ -74,7 +77,7 @@ pub struct Store {
     /// Where archives are written; `None`: open for reading only.
     tmp: Option<PathBuf>,
     index: Arc<Index>,
-    kept: Mutex<VecDeque<((u32, u64), Arc<Vec<u8>>)>>,
+    kept: Mutex<VecDeque<KeptFrame>>,
 }
 
 impl Store {

@@ -35,7 +35,7 @@ pub(crate) fn file(
 ) -> Result<Option<Entry>> {
     let mut last = None;
     for _ in 0..TRIES {
-        let fd = match open_quietly(&anchor.dir, &anchor.from_anchor(&path)) {
+        let fd = match open_quietly(&anchor.dir, &anchor.anchored(&path)) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(e) => return Err(Error::new("it cannot be opened").because(e)),

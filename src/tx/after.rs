@@ -281,7 +281,7 @@ impl State {
         }
     }
 
-    /// What failed is done again. An undo may write to what was restored since, so then that is restored again too.
+    /// What failed is done again, and what was asked of the old world is asked again. An undo may write to what was restored since, so then that is restored again too.
     fn retry_backward(&mut self) {
         let tasks = &self.begun.itinerary.backward;
         let failed =
@@ -290,8 +290,8 @@ impl State {
         let undoes = tasks.iter().zip(&self.backward).any(undo);
         for (task, progress) in tasks.iter().zip(&mut self.backward) {
             let again = match task.id.action {
-                Action::Prove => true,
-                Action::Restore | Action::Recheck if undoes => true,
+                Action::Prove | Action::Recheck => true,
+                Action::Restore if undoes => true,
                 _ => failed((task, progress)),
             };
             if again {

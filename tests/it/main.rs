@@ -5,4 +5,5 @@
 
 mod bed;
 mod command_line;
+mod invalid_plans;
 mod layers;
