@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::ops::office::tell;
     use crate::ops::tests::{Notebook, id};
-    use crate::tx::{Outcome, Output};
+    use crate::tx::{Extent, Outcome, Output};
 
     #[test]
     fn what_was_up_between_two_quiesces_was_not_down() {
@@ -168,5 +168,29 @@ mod tests {
         let place = Standing::of(&tell(&notebook.journal, &tx).unwrap()).place;
         let (restored, not_restored) = (vec![id("restore code")], vec![id("restore db")]);
         assert_eq!(place, Place::Stuck { task: id("restore db"), restored, not_restored });
+    }
+
+    #[test]
+    fn a_recheck_that_failed_while_something_was_stuck_is_asked_again() {
+        let mut notebook = Notebook::new();
+        let tx = notebook.begin_as("notes", |begun| {
+            let recheck = Task::new(Action::Recheck, "db", 1).noted();
+            begun.itinerary.backward.insert(4, recheck);
+        });
+        notebook.captures(&tx);
+        notebook.does(&tx, "apply unpack", Output::default());
+        notebook.fails(&tx, "apply migrate", Error::new("no"));
+        notebook.turns_back(&tx);
+        notebook.fails(&tx, "restore db", Error::new("no room"));
+        notebook.does(&tx, "restore code", Output::default());
+        notebook.fails(&tx, "recheck db", Error::new("it differs"));
+        notebook.add(&tx, Event::Stuck { task: id("restore db") });
+        notebook.add(&tx, Event::Retried { extent: Extent::Whole });
+        for task in ["prove everything", "restore db", "recheck db", "resume stop", "recheck page"] {
+            notebook.does(&tx, task, Output::default());
+        }
+        notebook.add(&tx, Event::Ended { outcome: Outcome::RolledBack });
+        let place = Standing::of(&tell(&notebook.journal, &tx).unwrap()).place;
+        assert_eq!(place, Place::Ended { outcome: Outcome::RolledBack, unsound: Vec::new() });
     }
 }
