@@ -86,6 +86,11 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
         Place::Abandoned => text.plain(&format!("{tx} was interrupted, and nobody carries it on")),
         Place::Running => text.plain(&format!("{tx} is under way in another process")),
     }
+    let open = !matches!(standing.place, Place::Ended { .. } | Place::Running);
+    if open && !standing.down.is_empty() {
+        let down: Vec<String> = standing.down.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
+        text.plain(&format!("  kept down: {}", words::list(&down)));
+    }
     for (lead, line) in advice(standing, more.steps) {
         match lead {
             Lead::Next => text.next(&line),

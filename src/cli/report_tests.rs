@@ -20,7 +20,16 @@ fn at(place: Place) -> Standing {
         to: Some("2.0.0".to_owned()),
         took: Duration::from_millis(12_300),
         downtime: Some(Duration::from_millis(4_010)),
+        down: Vec::new(),
     }
+}
+
+#[test]
+fn what_is_kept_down_is_named_where_it_stands_open() {
+    let down = vec![TaskId::new(crate::tx::Action::Quiesce, "door"), TaskId::new(crate::tx::Action::Quiesce, "server")];
+    let standing = Standing { down, ..at(Place::Captured) };
+    let text = reads(&standing);
+    assert!(text.contains("\n  kept down: `door` and `server`\n"), "{text}");
 }
 
 fn ended(outcome: Outcome) -> Standing {

@@ -63,6 +63,8 @@ pub struct Standing {
     pub took: Duration,
     /// How long what was quiesced was down, where anything was.
     pub downtime: Option<Duration>,
+    /// The quiesces that are not known to be up, outermost first.
+    pub down: Vec<TaskId>,
 }
 
 /// The places where a transaction can stand still.

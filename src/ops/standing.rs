@@ -34,6 +34,7 @@ impl Standing {
             to: version(Action::Verify).or_else(|| version(Action::Recheck)),
             took: took(told),
             downtime: downtime(told),
+            down: state.kept_down().into_iter().cloned().collect(),
         }
     }
 }
