@@ -283,6 +283,8 @@ impl State {
 
     /// What failed is done again, and what was asked of the old world is asked again. An undo may write to what was restored since, so then that is restored again too.
     fn retry_backward(&mut self) {
+        // A recheck behind a quiesce that a resume has touched was asked while that still held.
+        let down = self.holds.iter().take_while(|hold| **hold == Hold::Down).count();
         let tasks = &self.begun.itinerary.backward;
         let failed =
             |(task, progress): (&Task, &Progress)| *progress == Progress::Failed && task.tolerance == Tolerance::Fatal;
@@ -290,7 +292,8 @@ impl State {
         let undoes = tasks.iter().zip(&self.backward).any(undo);
         for (task, progress) in tasks.iter().zip(&mut self.backward) {
             let again = match task.id.action {
-                Action::Prove | Action::Recheck => true,
+                Action::Prove => true,
+                Action::Recheck => task.depth <= down,
                 Action::Restore if undoes => true,
                 _ => failed((task, progress)),
             };
