@@ -254,8 +254,15 @@ impl Lines {
         self.lead("  ", &lead, next);
     }
 
-    fn also(&mut self, task: &TaskId, failure: &Error) {
-        self.lead("  ", "also:", &format!("{} failed: {failure}", words::task(task)));
+    /// The later failures, each told once however often it was tried.
+    fn others(&mut self, standing: &Standing) {
+        let first = standing.failure.as_ref();
+        for (index, other) in standing.others.iter().enumerate() {
+            if Some(other) != first && !standing.others[..index].contains(other) {
+                let (task, failure) = other;
+                self.lead("  ", "also:", &format!("{} failed: {failure}", words::task(task)));
+            }
+        }
     }
 
     /// Failures that stopped nothing, and warnings.
@@ -275,9 +282,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         let lead = self.paint.warn("warning:");
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
@@ -318,9 +323,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         let lead = self.paint.warn("warning:");
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
@@ -354,9 +357,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         self.plain(&format!("  restored: {}", subjects(restored)));
         let missing = self.paint.bad(&subjects(not_restored));
         self.plain(&format!("  not restored: {missing}"));

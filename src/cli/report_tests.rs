@@ -273,6 +273,14 @@ fn on_hold_says_what_failed_and_how_it_goes_on() {
 }
 
 #[test]
+fn what_failed_again_in_the_same_way_is_told_once() {
+    let mut standing = failed(at(Place::OnHold { task: task("apply migrate") }));
+    let once = reads(&standing);
+    standing.others = vec![standing.failure.clone().unwrap()];
+    assert_eq!(reads(&standing), once);
+}
+
+#[test]
 fn on_hold_at_a_check() {
     let standing = Standing {
         failure: Some((task("verify page"), Error::new("status 500"))),

@@ -190,7 +190,7 @@ fn status_of_one_that_is_stuck() {
       turned back:  step `migrate` failed
       failed:       step `migrate`: `/opt/notes/bin/notes migrate` ended with exit status 3: its last line was: relation "users" already exists
       restored:     `code`
-      not restored: `db` and resume of `stop`
+      not restored: `db`
       kept down:    `stop`
       hint: remove the cause, then `txupgrade rollback notes-1` tries again
       hint: once it is restored by hand, `txupgrade release notes-1 --resume` (or `--leave-down`) closes it
