@@ -6,6 +6,8 @@ mod check;
 mod command;
 mod replace;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use crate::context::Context;
