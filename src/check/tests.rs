@@ -134,7 +134,10 @@ fn a_page_is_judged_by_its_status_and_by_its_words() {
     let (port, serving) = server(vec![ok, ok, moved, moved, broken, ok, ""]);
     let ask = |keys: &str| answer(&f, &format!("kind = \"http\"\nurl = \"http://127.0.0.1:{port}/page\"\n{keys}"));
     assert_eq!(ask("matches = 'Notes 2\\.0'"), "yes: status 200");
-    assert_eq!(ask("matches = 'Notes 3'\nheaders = { X-Token = \"abc\" }"), "no: status 200, but does not match `Notes 3`");
+    assert_eq!(
+        ask("matches = 'Notes 3'\nheaders = { X-Token = \"abc\" }"),
+        "no: status 200, but does not match `Notes 3`"
+    );
     assert_eq!(ask(""), "no: status 302");
     assert_eq!(ask("status = [302]"), "yes: status 302");
     assert_eq!(ask(""), "no: status 500");
@@ -298,10 +301,7 @@ fn every_database_must_give_the_answer() {
     let all = sql(vec!["db@*".to_owned()]);
     assert_eq!(all.ask(&cx).unwrap().found, "1.9");
     let apart = all.read_text(&cx).unwrap_err();
-    assert_eq!(
-        shown(&apart, &f),
-        "the databases do not give the same answer\n  cause: db@a: 2.0\n  cause: db@b: 1.9"
-    );
+    assert_eq!(shown(&apart, &f), "the databases do not give the same answer\n  cause: db@a: 2.0\n  cause: db@b: 1.9");
     assert_eq!(sql(vec!["empty".to_owned()]).ask(&cx).unwrap(), Finding::no("no rows"));
 }
 

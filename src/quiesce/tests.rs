@@ -7,16 +7,14 @@ use crate::plan::List;
 #[test]
 fn each_direction_runs_its_program() {
     let f = Fixture::new();
-    let it = f.quiesce("kind = \"command\"\nshell = \"echo off >> $dir/log\"\nresume = { shell = \"echo on >> $dir/log\" }");
+    let it =
+        f.quiesce("kind = \"command\"\nshell = \"echo off >> $dir/log\"\nresume = { shell = \"echo on >> $dir/log\" }");
     let cx = f.context("it");
     it.quiesce(&cx).unwrap();
     it.resume(&cx).unwrap();
     it.resume(&cx).unwrap();
     assert_eq!(std::fs::read_to_string(f.path("log")).unwrap(), "off\non\non\n");
-    assert_eq!(
-        it.describe(&f.scope()),
-        ("run echo off >> $dir/log".to_owned(), "run echo on >> $dir/log".to_owned())
-    );
+    assert_eq!(it.describe(&f.scope()), ("run echo off >> $dir/log".to_owned(), "run echo on >> $dir/log".to_owned()));
     assert_eq!(it.claims(&cx), Ok(Vec::new()));
 }
 
@@ -47,10 +45,7 @@ fn the_keys_of_the_entry_hold_for_both_programs() {
     assert_eq!(std::fs::read_to_string(f.path("sub/off")).unwrap(), expected);
     assert_eq!(std::fs::read_to_string(f.path("sub/on")).unwrap(), expected);
     let late = f.quiesce("kind = \"command\"\nrun = [\"true\"]\nresume = [\"sleep\", \"60\"]\ntimeout = \"100ms\"");
-    assert_eq!(
-        shown(&late.resume(&cx).unwrap_err(), &f),
-        "`sleep 60` was stopped after 100ms: it did not end in time"
-    );
+    assert_eq!(shown(&late.resume(&cx).unwrap_err(), &f), "`sleep 60` was stopped after 100ms: it did not end in time");
 }
 
 #[test]
@@ -69,7 +64,11 @@ fn mistakes_of_quiesces_are_told() {
     let f = Fixture::new();
     let all = f.all_mistakes(
         List::Quiesce,
-        &["kind = \"command\"", "kind = \"command\"\nrun = [\"x\"]\nresum = [\"y\"]", "kind = \"command\"\nresume = [\"x\"]\ndri = \"/\""],
+        &[
+            "kind = \"command\"",
+            "kind = \"command\"\nrun = [\"x\"]\nresum = [\"y\"]",
+            "kind = \"command\"\nresume = [\"x\"]\ndri = \"/\"",
+        ],
     );
     insta::assert_snapshot!(all, @r#"
     neither `run` nor `resume` says what to do

@@ -40,8 +40,9 @@ impl PathResource {
         // `/opt/notes/` and `/opt/./notes` are `/opt/notes`; `..` would have to be looked up.
         let plain: PathBuf = path.components().collect();
         if plain.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(Error::new(format!("the path `{}` has `..` in it", path.display()))
-                .hint("write the path without `..`"));
+            return Err(
+                Error::new(format!("the path `{}` has `..` in it", path.display())).hint("write the path without `..`")
+            );
         }
         Ok(plain)
     }

@@ -36,11 +36,6 @@ pub trait Step: Send + Sync {
         Ok(Output::default())
     }
 
-    /// Files that it takes in: others must not be able to write them when root does.
-    fn sources(&self, _scope: &Scope) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
     /// Does it.
     fn run(&self, cx: &Context<'_>) -> Result<Output>;
 

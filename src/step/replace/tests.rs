@@ -295,10 +295,7 @@ fn hostile_archives_are_refused() {
             "its entry `l/x` goes through `l`, which is no directory",
             archive(&[(T::Symlink, "l", "/tmp"), (T::Regular, "l/x", "")]),
         ),
-        (
-            "its entry `l` comes twice",
-            archive(&[(T::Symlink, "l", "/etc/passwd"), (T::Regular, "l", "")]),
-        ),
+        ("its entry `l` comes twice", archive(&[(T::Symlink, "l", "/etc/passwd"), (T::Regular, "l", "")])),
         ("its entry `h` is a link to `etc/passwd`, which is no file of it", archive(&[(T::Link, "h", "etc/passwd")])),
         ("its entry `/etc/shadow` leads out of it", archive(&[(T::Link, "h", "/etc/shadow")])),
         (
@@ -330,7 +327,10 @@ fn a_damaged_archive_is_refused() {
     let f = Fixture::new();
     let whole = zstd::encode_all(release().as_slice(), 1).unwrap();
     f.write("cut.tar.zst", &whole[..whole.len() - 20]);
-    assert!(refused(&f, &*step(&f, "cut.tar.zst", "")).starts_with("cannot unpack `DIR/cut.tar.zst`\n  cause: it is damaged"));
+    assert!(
+        refused(&f, &*step(&f, "cut.tar.zst", ""))
+            .starts_with("cannot unpack `DIR/cut.tar.zst`\n  cause: it is damaged")
+    );
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gz.write_all(&release()).unwrap();
     let mut bytes = gz.finish().unwrap();
@@ -433,7 +433,10 @@ fn a_signal_leaves_the_old_tree_in_place() {
     let it = step(&f, "r.tar", "");
     f.stop.raise(15);
     let cx: Context<'_> = f.context("it");
-    assert_eq!(it.run(&cx).unwrap_err().to_string(), "cannot unpack `DIR/r.tar`: interrupted by signal 15".replace("DIR", &f.place().display().to_string()));
+    assert_eq!(
+        it.run(&cx).unwrap_err().to_string(),
+        "cannot unpack `DIR/r.tar`: interrupted by signal 15".replace("DIR", &f.place().display().to_string())
+    );
     it.undo(&cx).unwrap();
     assert_eq!(tree(&f.path("notes")), before);
 }
