@@ -134,10 +134,21 @@ pub(super) fn reopen<'a>(
 
 /// Drives until it stands still.
 pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
-    match driver.drive()? {
-        Drove::Settled => Ok(()),
-        Drove::LeftToRecover => Err(left_to_recover(driver.tx(), driver.stop())),
+    match driver.drive() {
+        Ok(Drove::Settled) => Ok(()),
+        Ok(Drove::LeftToRecover) => Err(left_to_recover(driver.tx(), driver.stop())),
+        Err(error) => Err(left_half_way(driver, error)),
     }
+}
+
+/// Nothing can be journaled, so nothing may be done: neither forward nor back.
+fn left_half_way(driver: &Driver<'_>, error: Error) -> Error {
+    let tx = driver.tx();
+    let left = match driver.state().in_flight() {
+        Some(task) => format!("`{tx}` was left in the middle of `{task}`"),
+        None => format!("`{tx}` was left half-way"),
+    };
+    error.within(left).hint("remove the cause, then `txupgrade recover` settles it").fault(Fault::Left)
 }
 
 /// Tells where a transaction stands after a verb has acted on it; one that waits for its confirmation gets a keeper.

@@ -6,7 +6,7 @@ use super::carry_on::{finish, keep_watch, reopen, settle};
 use super::office::{Office, lock_begin, lock_tx, tell};
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, Fault, OrSay, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::tx::{Event, Outcome};
@@ -14,7 +14,9 @@ use crate::tx::{Event, Outcome};
 /// Settles every transaction that nobody is at work on any more. Those that wait for their operator stay open.
 pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
     let mut standings = Vec::new();
-    if !site.dir.join("journal.db").exists() {
+    let journal = site.dir.join("journal.db");
+    // That it cannot be looked at is not that nothing is there.
+    if !journal.try_exists().or_say(|| format!("cannot look for the journal `{}`", journal.display()))? {
         return Ok(standings);
     }
     let mut office = Office::open(site)?;
