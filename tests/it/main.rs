@@ -3,4 +3,6 @@
 // A test says what is wrong by panicking, and helpers are tests too.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod bed;
 mod layers;
+mod wrong;
