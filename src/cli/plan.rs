@@ -103,11 +103,9 @@ fn render(forecast: &Forecast, paint: Paint) -> String {
         ));
     }
     let seconds = forecast.seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    let time = seconds.map_or_else(String::new, |seconds| {
-        match seconds {
-            ..1.0 => ", in less than a second".to_owned(),
-            _ => format!(", in about {}", words::span(Duration::from_secs_f64(seconds.min(1e9)))),
-        }
+    let time = seconds.map_or_else(String::new, |seconds| match seconds {
+        ..1.0 => ", in less than a second".to_owned(),
+        _ => format!(", in about {}", words::span(Duration::from_secs_f64(seconds.min(1e9)))),
     });
     text.push_str(&format!(
         "\n{} to capture{time}; {} free for the store\n",

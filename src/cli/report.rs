@@ -297,7 +297,8 @@ impl Lines {
             self.hint(hint);
         }
         let output = runs_programs(task).then(|| format!("its output is in `{}`", log_command(standing, task)));
-        let again = plan.map(|plan| format!("after a fix, `txupgrade run {}` again", words::clean(&plan.to_string_lossy())));
+        let again =
+            plan.map(|plan| format!("after a fix, `txupgrade run {}` again", words::clean(&plan.to_string_lossy())));
         let last: Vec<String> = output.into_iter().chain(again).collect();
         if !last.is_empty() {
             self.hint(&last.join("; "));

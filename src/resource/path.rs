@@ -13,7 +13,7 @@ use crate::store::{Head, ObjectId, Tree};
 use crate::sys::clock;
 
 /// `kind = "path"`.
-pub const KIND: Kind = Kind { name: "path", read };
+pub(super) const KIND: Kind = Kind { name: "path", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Resource> {
     Box::new(PathResource {
@@ -107,6 +107,25 @@ impl Resource for PathResource {
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         let tree = self.tree(cx)?;
         cx.store.restore_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
+    }
+
+    fn precaptures(&self) -> bool {
+        true
+    }
+
+    fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
+        let tree = self.tree(cx)?;
+        let tell = |done, total| cx.monitor.progress(&cx.subject, done, total);
+        let root = resolved(&tree.path);
+        // Left out here is what belongs to another resource, which carries it itself.
+        match part.and_then(|part| part.strip_prefix(&root).ok()).filter(|part| !part.as_os_str().is_empty()) {
+            Some(part) => cx.store.restore_part(manifest, &tree, part, &cx.tx, &tell).map(drop),
+            None => cx.store.restore_tree(manifest, &tree, &cx.tx, &tell).map(drop),
+        }
+    }
+
+    fn leftovers(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(crate::store::side_paths(&cx.tx, &self.path(&cx.scope)?))
     }
 }
 

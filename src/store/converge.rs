@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
 use super::live::{Anchor, Facts, split};
-use super::manifest::StoredHead;
+use super::manifest::{StoredHead, Type};
 use super::meta;
 use super::object::ObjectId;
 use super::side::Side;
@@ -42,6 +42,29 @@ impl Store {
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
     pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
+        self.converge(manifest, tree, Part::Whole, tx, tell)
+    }
+
+    /// The same for one entry of the tree (a path relative to it) and what is below; the rest is not touched.
+    pub fn restore_part(
+        &self,
+        manifest: ObjectId,
+        tree: &Tree,
+        part: &Path,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<Changes> {
+        self.converge(manifest, tree, Part::Below(part.as_os_str().as_encoded_bytes()), tx, tell)
+    }
+
+    fn converge(
+        &self,
+        manifest: ObjectId,
+        tree: &Tree,
+        part: Part<'_>,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<Changes> {
         let head = self.stored_head(manifest)?;
         let anchor = match Anchor::at(&tree.path)? {
             Some(anchor) => anchor,
@@ -51,7 +74,7 @@ impl Store {
                 Anchor::at(&tree.path)?.or_say(|| format!("cannot open `{}`", tree.path.display()))?
             }
         };
-        let compared = self.compare(&head, tree, Some(&anchor))?;
+        let compared = part.of(self.compare(&head, tree, Some(&anchor))?);
         refuse(&compared, &anchor)?;
         if !compared.fixes.is_empty() {
             let side = Side::make(&anchor, tx)?;
@@ -68,7 +91,7 @@ impl Store {
                     return Err(error);
                 }
             }
-            let left = self.compare(&head, tree, Some(&anchor))?;
+            let left = part.of(self.compare(&head, tree, Some(&anchor))?);
             if !left.changes.is_empty() {
                 return Err(differs_still(&anchor, &left));
             }
@@ -76,6 +99,34 @@ impl Store {
         let mut items = compared.changes;
         items.extend(compared.kept);
         Ok(Changes { items })
+    }
+}
+
+/// How much of a tree is restored.
+#[derive(Clone, Copy)]
+enum Part<'p> {
+    Whole,
+    /// This entry and what is below it.
+    Below(&'p [u8]),
+}
+
+impl Part<'_> {
+    /// What of a comparison concerns it.
+    fn of(self, mut compared: Comparison) -> Comparison {
+        let Part::Below(part) = self else { return compared };
+        let below = |path: &[u8], top: &[u8]| {
+            path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let holds = |name: &str| below(name.as_bytes(), part);
+        compared.changes.retain(|change| holds(&change.name));
+        compared.kept.retain(|change| holds(&change.name));
+        compared.fixes.retain(|fix| match fix {
+            // Directories above it that are missing have to be there too.
+            Fix::Build(entry) => below(&entry.path.0, part) || (entry.kind == Type::Dir && below(part, &entry.path.0)),
+            Fix::Displace(path) => below(path, part),
+            Fix::Mend(entry) | Fix::Settle(entry) => below(&entry.path.0, part),
+        });
+        compared
     }
 }
 
