@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::ui::Paint;
 use super::*;
+use crate::check::Finding;
 use crate::journal::{Hash, Verified};
 use crate::name::TxId;
 use crate::ops::look::Account;
@@ -399,8 +400,8 @@ fn forecast() -> Forecast {
             task("apply mail", "run mail everybody", Some("irreversible"), 1, Some(3600)),
         ],
         findings: vec![
-            ("page".to_owned(), true, "status 200".to_owned()),
-            ("room".to_owned(), false, "1.2 GB free".to_owned()),
+            ("page".to_owned(), Finding::yes("status 200")),
+            ("room".to_owned(), Finding::no("1.2 GB free")),
         ],
         bytes: 312_000_000,
         free: 21_000_000_000,

@@ -9,7 +9,7 @@ use super::{Captured, Changes, Claim, Estimate, Kind, Resource};
 use crate::context::{Context, Direction};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::plan::{Fields, Scope, Template};
-use crate::store::{Head, ObjectId, Tree};
+use crate::store::{Head, ObjectId, Tree, side_paths};
 use crate::sys::clock;
 
 /// `kind = "path"`.
@@ -104,11 +104,6 @@ impl Resource for PathResource {
         cx.store.diff_tree(manifest, &self.tree(cx)?)
     }
 
-    fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
-        let tree = self.tree(cx)?;
-        cx.store.restore_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
-    }
-
     fn precaptures(&self) -> bool {
         true
     }
@@ -116,16 +111,20 @@ impl Resource for PathResource {
     fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
         let tree = self.tree(cx)?;
         let tell = |done, total| cx.monitor.progress(&cx.subject, done, total);
-        let root = resolved(&tree.path);
-        // Left out here is what belongs to another resource, which carries it itself.
-        match part.and_then(|part| part.strip_prefix(&root).ok()).filter(|part| !part.as_os_str().is_empty()) {
-            Some(part) => cx.store.restore_part(manifest, &tree, part, &cx.tx, &tell).map(drop),
-            None => cx.store.restore_tree(manifest, &tree, &cx.tx, &tell).map(drop),
+        match part {
+            None => cx.store.restore_tree(manifest, &tree, &cx.tx, &tell),
+            Some(part) => cx.store.restore_part(manifest, &tree, part, &cx.tx, &tell),
         }
+        .map(drop)
     }
 
     fn leftovers(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
-        Ok(crate::store::side_paths(&cx.tx, &self.path(&cx.scope)?))
+        Ok(side_paths(&cx.tx, &self.path(&cx.scope)?))
+    }
+
+    fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        let tree = self.tree(cx)?;
+        cx.store.restore_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
     }
 }
 

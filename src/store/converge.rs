@@ -5,6 +5,7 @@
 //! displaced is kept; set directories' metadata; sync; compare again. A restore that died is simply run again.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, RenameFlags};
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
 use super::live::{Anchor, Facts, split};
-use super::manifest::{StoredHead, Type};
+use super::manifest::StoredHead;
 use super::meta;
 use super::object::ObjectId;
 use super::side::Side;
@@ -27,25 +28,25 @@ impl Store {
     pub fn diff_tree(&self, manifest: ObjectId, tree: &Tree) -> Result<Changes> {
         let head = self.stored_head(manifest)?;
         let anchor = Anchor::at(&tree.path)?;
-        let compared = self.compare(&head, tree, anchor.as_ref())?;
+        let compared = self.compare(&head, tree, anchor.as_ref(), b"")?;
         Ok(Changes { items: compared.changes })
     }
 
-    fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>) -> Result<Comparison> {
+    fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>, part: &[u8]) -> Result<Comparison> {
         let protect = match anchor {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
-        compare(self, head, anchor, &protect)
+        compare(self, head, anchor, &protect, part)
     }
 
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
     pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
-        self.converge(manifest, tree, Part::Whole, tx, tell)
+        self.converge(manifest, tree, None, tx, tell)
     }
 
-    /// The same for one entry of the tree (a path relative to it) and what is below; the rest is not touched.
+    /// The same for what is at `part`, an absolute path in the tree, and below it only.
     pub fn restore_part(
         &self,
         manifest: ObjectId,
@@ -54,14 +55,14 @@ impl Store {
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
-        self.converge(manifest, tree, Part::Below(part.as_os_str().as_encoded_bytes()), tx, tell)
+        self.converge(manifest, tree, Some(part), tx, tell)
     }
 
     fn converge(
         &self,
         manifest: ObjectId,
         tree: &Tree,
-        part: Part<'_>,
+        part: Option<&Path>,
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
@@ -74,7 +75,11 @@ impl Store {
                 Anchor::at(&tree.path)?.or_say(|| format!("cannot open `{}`", tree.path.display()))?
             }
         };
-        let compared = part.of(self.compare(&head, tree, Some(&anchor))?);
+        let part = match part {
+            None => Vec::new(),
+            Some(part) => relative(part, tree, &anchor)?,
+        };
+        let compared = self.compare(&head, tree, Some(&anchor), &part)?;
         refuse(&compared, &anchor)?;
         if !compared.fixes.is_empty() {
             let side = Side::make(&anchor, tx)?;
@@ -82,7 +87,7 @@ impl Store {
                 Ok(staged) => {
                     let swapped =
                         Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
-                    side.keep_time();
+                    side.keep_parent_time();
                     swapped?;
                     side.sync()?;
                 }
@@ -91,7 +96,7 @@ impl Store {
                     return Err(error);
                 }
             }
-            let left = part.of(self.compare(&head, tree, Some(&anchor))?);
+            let left = self.compare(&head, tree, Some(&anchor), &part)?;
             if !left.changes.is_empty() {
                 return Err(differs_still(&anchor, &left));
             }
@@ -102,32 +107,12 @@ impl Store {
     }
 }
 
-/// How much of a tree is restored.
-#[derive(Clone, Copy)]
-enum Part<'p> {
-    Whole,
-    /// This entry and what is below it.
-    Below(&'p [u8]),
-}
-
-impl Part<'_> {
-    /// What of a comparison concerns it.
-    fn of(self, mut compared: Comparison) -> Comparison {
-        let Part::Below(part) = self else { return compared };
-        let below = |path: &[u8], top: &[u8]| {
-            path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        };
-        let holds = |name: &str| below(name.as_bytes(), part);
-        compared.changes.retain(|change| holds(&change.name));
-        compared.kept.retain(|change| holds(&change.name));
-        compared.fixes.retain(|fix| match fix {
-            // Directories above it that are missing have to be there too.
-            Fix::Build(entry) => below(&entry.path.0, part) || (entry.kind == Type::Dir && below(part, &entry.path.0)),
-            Fix::Displace(path) => below(path, part),
-            Fix::Mend(entry) | Fix::Settle(entry) => below(&entry.path.0, part),
-        });
-        compared
-    }
+/// A path in the tree, as entries are named.
+fn relative(part: &Path, tree: &Tree, anchor: &Anchor) -> Result<Vec<u8>> {
+    let inside = part.strip_prefix(&tree.path).or_else(|_| part.strip_prefix(anchor.root()));
+    let inside = inside.or_say(|| format!("`{}` is not in `{}`", part.display(), tree.path.display()))?;
+    let plain: std::path::PathBuf = inside.components().collect();
+    Ok(plain.as_os_str().as_bytes().to_vec())
 }
 
 fn differs_still(anchor: &Anchor, left: &Comparison) -> Error {
