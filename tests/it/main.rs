@@ -5,4 +5,7 @@
 
 mod bed;
 mod layers;
+mod invalid;
+mod machine;
+mod readme;
 mod wrong;
