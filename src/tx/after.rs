@@ -282,16 +282,20 @@ impl State {
     }
 
     /// What failed is done again. An undo may write to what was restored since, so then that is restored again too.
+    /// What was asked of a world that was not yet restored is asked again; nothing was resumed since.
     fn retry_backward(&mut self) {
         let tasks = &self.begun.itinerary.backward;
         let failed =
             |(task, progress): (&Task, &Progress)| *progress == Progress::Failed && task.tolerance == Tolerance::Fatal;
         let undo = |(task, progress)| failed((task, progress)) && task.id.action == Action::Undo;
         let undoes = tasks.iter().zip(&self.backward).any(undo);
+        let mut unrestored = false;
         for (task, progress) in tasks.iter().zip(&mut self.backward) {
+            unrestored |= task.id.action == Action::Restore && failed((task, progress));
             let again = match task.id.action {
                 Action::Prove => true,
                 Action::Restore | Action::Recheck if undoes => true,
+                Action::Recheck if unrestored => true,
                 _ => failed((task, progress)),
             };
             if again {
