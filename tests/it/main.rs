@@ -5,6 +5,9 @@
 
 mod bed;
 mod command_line;
-mod invalid_plans;
+mod invalid;
 mod layers;
+mod machine;
+mod readme;
 mod rules;
+mod wrong;
