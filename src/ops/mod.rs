@@ -47,6 +47,8 @@ pub struct Standing {
     pub tx: TxId,
     /// How it stands.
     pub place: Place,
+    /// The committed transactions that it undoes.
+    pub undoes: Vec<String>,
     /// Why it turned back, if it did.
     pub reason: Option<Reason>,
     /// The first failure, never hidden by a later one.

@@ -26,6 +26,7 @@ impl Standing {
         Standing {
             tx: told.tx.clone(),
             place: place(state),
+            undoes: state.begun().undoes.clone(),
             reason,
             failure,
             others: failures,
