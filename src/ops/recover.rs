@@ -21,38 +21,54 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
         return Ok(standings);
     }
     let mut office = Office::open(site)?;
+    let mut refused = None;
     for tx in office.journal.unfinished()? {
-        let beginning = lock_begin(&office.dir)?;
-        let lock = match lock_tx(&office.dir, &tx) {
-            Err(error) if error.fault == Fault::Locked => {
-                let mut standing = Standing::of(&tell(&office.journal, &tx)?);
-                standing.place = Place::Running;
-                standings.push(standing);
-                continue;
+        // One that cannot be settled must not keep the others from it.
+        match settle_one(site, &mut office, &tx) {
+            Ok(standing) => standings.extend(standing),
+            Err(error) if matches!(error.fault, Fault::Signal(_)) => return Err(error),
+            Err(error) => {
+                site.monitor.warn(&format!("cannot settle `{tx}`: {error}"));
+                refused = refused.or(Some(error.within(format!("cannot settle `{tx}`"))));
             }
-            taken => taken?,
-        };
-        drop(beginning);
-        let Office { dir, tmp, store, journal, .. } = &mut office;
-        let told = tell(journal, &tx)?;
-        if told.state.ended().is_some() {
-            continue;
         }
-        let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
-        let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
-        driver.take_over()?;
-        driver.turn_back_if_unconfirmed()?;
-        settle(&mut driver)?;
-        drop(driver);
-        drop(lock);
-        let standing = Standing::of(&tell(journal, &tx)?);
-        if matches!(standing.place, Place::Unconfirmed { .. }) {
-            keep_watch(site, &tx)?;
-        }
-        standings.push(standing);
     }
     sweep_ended(site, &mut office)?;
-    Ok(standings)
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(standings),
+    }
+}
+
+/// Settles one transaction; `None` when somebody else has done it meanwhile.
+fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Standing>> {
+    let beginning = lock_begin(&office.dir)?;
+    let lock = match lock_tx(&office.dir, tx) {
+        Err(error) if error.fault == Fault::Locked => {
+            let mut standing = Standing::of(&tell(&office.journal, tx)?);
+            standing.place = Place::Running;
+            return Ok(Some(standing));
+        }
+        taken => taken?,
+    };
+    drop(beginning);
+    let Office { dir, tmp, store, journal, .. } = office;
+    let told = tell(journal, tx)?;
+    if told.state.ended().is_some() {
+        return Ok(None);
+    }
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
+    driver.take_over()?;
+    driver.turn_back_if_unconfirmed()?;
+    settle(&mut driver)?;
+    drop(driver);
+    drop(lock);
+    let standing = Standing::of(&tell(journal, tx)?);
+    if matches!(standing.place, Place::Unconfirmed { .. }) {
+        keep_watch(site, tx)?;
+    }
+    Ok(Some(standing))
 }
 
 /// A process may have died after the end was journaled and before the side copies were removed.

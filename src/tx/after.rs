@@ -281,20 +281,21 @@ impl State {
         }
     }
 
-    /// What failed is done again, and what was asked of the old world is asked again. An undo may write to what was restored since, so then that is restored again too.
+    /// What failed is done again. An undo may write to what was restored since, so then that is restored again too.
     fn retry_backward(&mut self) {
-        // A recheck behind a quiesce that a resume has touched was asked while that still held.
-        let down = self.holds.iter().take_while(|hold| **hold == Hold::Down).count();
         let tasks = &self.begun.itinerary.backward;
         let failed =
             |(task, progress): (&Task, &Progress)| *progress == Progress::Failed && task.tolerance == Tolerance::Fatal;
         let undo = |(task, progress)| failed((task, progress)) && task.id.action == Action::Undo;
         let undoes = tasks.iter().zip(&self.backward).any(undo);
+        // Nothing behind what could not be put back was resumed, so there all can be asked again.
+        let mut behind = false;
         for (task, progress) in tasks.iter().zip(&mut self.backward) {
+            behind |= failed((task, progress)) && matches!(task.id.action, Action::Undo | Action::Restore);
             let again = match task.id.action {
                 Action::Prove => true,
-                Action::Recheck => task.depth <= down,
                 Action::Restore if undoes => true,
+                Action::Recheck if behind => true,
                 _ => failed((task, progress)),
             };
             if again {

@@ -7,3 +7,4 @@ mod bed;
 mod command_line;
 mod invalid_plans;
 mod layers;
+mod rules;
