@@ -344,7 +344,7 @@ fn an_upgrade_from_another_version_is_refused_and_names_the_stop() {
     insta::assert_snapshot!(shop.leaves_all_as_it_was(&["run", "p.toml"], 1), @r#"
     error: `require the version` failed; nothing was changed
       cause: version 3.1.0 is installed, and this plan upgrades from `>=1.4, <2.0`
-    hint: `>=1.4, <2.0` is a required stop: upgrade to a version in it first, with a plan that leads there
+    hint: version 3.1.0 is newer than 2.0.0, to which this plan leads; use a plan for 3.1.0
     hint: after a fix, `txupgrade run p.toml` again
     "#);
 }
@@ -419,7 +419,8 @@ fn a_journal_without_room_stops_everything_until_recover() {
     hint: remove the cause, then `txupgrade recover` settles it
     status 5
     status 10
-    error: cannot write to the journal `BED/state/journal.db`
+    error: cannot settle `shop-1`
+      cause: cannot write to the journal `BED/state/journal.db`
       cause: database or disk is full
     status 1
     shop-1 was interrupted; everything was rolled back and rechecked
@@ -538,7 +539,7 @@ fn a_step_that_prints_a_hundred_megabytes_is_kept_in_flat_memory() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let said = Said::of(running.wait_with_output().unwrap()).ends(0);
-    insta::assert_snapshot!(in_the_end(&said, &shop.bed), @"shop-1 is committed: in TIME");
+    insta::assert_snapshot!(in_the_end(&said, &shop.bed), @"shop-1 is committed, in TIME");
     assert!((1..200_000).contains(&most), "its memory grew to {most} KiB");
     assert_eq!(shop.version(), "2.0.0");
     let log = std::fs::metadata(shop.bed.path("state/logs/shop-1/apply-go.log")).unwrap();
@@ -574,7 +575,9 @@ fn children_that_outlive_a_failed_step_are_ended_before_anything_is_restored() {
          sleep 0.2; exit 4"
     ));
     let told = shop.leaves_all_as_it_was(&["run", "p.toml"], 3).replace(&mark, "MARK");
-    insta::assert_snapshot!(told, @r#"
+    // Whether its own child was asleep at that moment is chance.
+    let told: Vec<&str> = told.lines().filter(|line| !line.contains("`sleep 0.01`, which")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
     error: step `go` failed; everything was rolled back and rechecked
       cause: `setsid sh -c 'while :; do echo 6.6.6 > BED/app/version; sleep 0.01; done; : MARK' & sleep 0.2; exit 4` ended with exit status 4
       cause: process PID `sh -c while :; do echo 6.6.6 > BED/app/version; sleep 0.01; done; : MARK`, which it left running, was ended
@@ -736,12 +739,12 @@ fn a_state_directory_of_a_newer_version_is_not_touched() {
     shop.bed.run(&["begin", "p.toml"]).ends(0);
     shop.bed.write("state/FORMAT", "{\"format\":2}\n");
     insta::assert_snapshot!(all_refuse(&shop, 1), @r#"
-    run p.toml, begin p.toml, snapshot p.toml, apply, commit, confirm, recover, release shop-1 --resume
+    run p.toml, begin p.toml, snapshot p.toml, confirm, recover, release shop-1 --resume
     error: cannot work in the state directory `BED/state`
       cause: this txupgrade is too old for the state directory `BED/state`
       cause: it has format 2, and this txupgrade knows formats up to 1
     hint: use the txupgrade that wrote it, or a newer one
-    plan p.toml, rollback, rollback --dry-run, status, history, history --verify, show, log, diff
+    plan p.toml, apply, commit, rollback, rollback --dry-run, status, history, history --verify, show, log, diff
     error: this txupgrade is too old for the state directory `BED/state`
       cause: it has format 2, and this txupgrade knows formats up to 1
     hint: use the txupgrade that wrote it, or a newer one
@@ -815,8 +818,13 @@ fn an_event_that_is_not_known_is_not_guessed_at() {
     }
     let told: String = told.into_iter().map(|(told, commands)| format!("{}: {told}", commands.join(", "))).collect();
     insta::assert_snapshot!(told, @r#"
-    run p.toml, begin p.toml, plan p.toml, snapshot p.toml, apply, commit, confirm, rollback, rollback --dry-run, recover, release shop-1 --resume, status, history, history --verify, show, log, diff: exit status 1
+    run p.toml, begin p.toml, plan p.toml, snapshot p.toml, apply, commit, confirm, rollback, rollback --dry-run, release shop-1 --resume, status, history, history --verify, show, log, diff: exit status 1
     error: cannot read event 12 of `shop-1`
+      cause: this txupgrade is too old: it does not know the event `postponed`
+    hint: use the txupgrade that began this transaction, or a newer one
+    recover: exit status 1
+    error: cannot settle `shop-1`
+      cause: cannot read event 12 of `shop-1`
       cause: this txupgrade is too old: it does not know the event `postponed`
     hint: use the txupgrade that began this transaction, or a newer one
     "#);
@@ -899,10 +907,10 @@ fn who_may_not_read_the_state_directory_is_told_so_and_never_that_all_is_well() 
     recover
     error: cannot look for the journal `BED/state/journal.db`
       cause: Permission denied (os error 13)
-    plan p.toml, rollback, rollback --dry-run, status, history, history --verify, show, log, diff
+    plan p.toml, apply, commit, rollback, rollback --dry-run, status, history, history --verify, show, log, diff
     error: cannot read `BED/state/FORMAT`
       cause: Permission denied (os error 13)
-    run p.toml, begin p.toml, snapshot p.toml, apply, commit, confirm, release shop-1 --resume
+    run p.toml, begin p.toml, snapshot p.toml, confirm, release shop-1 --resume
     error: cannot work in the state directory `BED/state`
       cause: cannot read `BED/state/FORMAT`
       cause: Permission denied (os error 13)
