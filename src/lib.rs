@@ -2,6 +2,8 @@
 pub mod check;
 pub mod cli;
 pub mod context;
+#[cfg(test)]
+pub(crate) mod context_fixture;
 pub mod engine;
 pub mod error;
 pub mod journal;

@@ -7,6 +7,8 @@ mod process;
 mod space;
 mod sql;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use crate::context::Context;
 use crate::error::Result;

@@ -93,3 +93,9 @@ impl Check for Asked {
         Ok(first.map(|(_, text)| text).unwrap_or_default())
     }
 }
+
+/// For tests: a check on resources that no plan names.
+#[cfg(test)]
+pub(super) fn asked(resources: Vec<String>, query: &str) -> Box<dyn Check> {
+    Box::new(Asked { resources, query: Template::literal(query), reading: Reading::default() })
+}

@@ -24,6 +24,11 @@ impl Completions {
         clap_complete::generate(self.shell, &mut Cli::command(), "txupgrade", &mut script);
         let data = String::from_utf8_lossy(&script).into_owned();
         let fields = json!({ "shell": self.shell.to_string(), "script": data });
-        Ok(Answer { json: json::object("completions", exit::DONE, fields), data, talk: String::new(), exit: exit::DONE })
+        Ok(Answer {
+            json: json::object("completions", exit::DONE, fields),
+            data,
+            talk: String::new(),
+            exit: exit::DONE,
+        })
     }
 }

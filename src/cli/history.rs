@@ -84,7 +84,9 @@ fn row(past: &Past, zone: &TimeZone, paint: Paint) -> Vec<String> {
 /// How it stands, in a word or three.
 pub(super) fn outcome(past: &Past, paint: Paint) -> String {
     match (&past.standing.place, &past.undone_by) {
-        (Place::Ended { outcome: Outcome::Committed, .. }, Some(by)) => paint.dim(&format!("committed, undone by {by}")),
+        (Place::Ended { outcome: Outcome::Committed, .. }, Some(by)) => {
+            paint.dim(&format!("committed, undone by {by}"))
+        }
         (Place::Ended { outcome: Outcome::Committed, .. }, None) => match past.purpose {
             Purpose::Upgrade => paint.good("committed"),
             Purpose::Snapshot => paint.good("snapshot"),

@@ -139,9 +139,7 @@ pub(crate) fn items(changes: &Changes) -> Value {
     let items: Vec<Value> = changes
         .items
         .iter()
-        .map(|item| {
-            json!({ "what": item.what, "name": item.name, "details": item.details, "secret": item.secret })
-        })
+        .map(|item| json!({ "what": item.what, "name": item.name, "details": item.details, "secret": item.secret }))
         .collect();
     Value::Array(items)
 }

@@ -20,6 +20,11 @@ pub(super) struct KeepWatch {
 impl KeepWatch {
     pub(super) fn perform(self, cx: &Cx) -> Result<Answer> {
         ops::keep_until_due(&cx.acting(), &self.tx)?;
-        Ok(Answer { json: json::object("kept", exit::DONE, json!({})), data: String::new(), talk: String::new(), exit: exit::DONE })
+        Ok(Answer {
+            json: json::object("kept", exit::DONE, json!({})),
+            data: String::new(),
+            talk: String::new(),
+            exit: exit::DONE,
+        })
     }
 }

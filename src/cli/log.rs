@@ -54,7 +54,11 @@ impl Log {
             }
             copy(cx, &file.path)?;
         }
-        let talk = if logs.files.is_empty() { format!("no program of {} has said anything\n", logs.tx) } else { String::new() };
+        let talk = if logs.files.is_empty() {
+            format!("no program of {} has said anything\n", logs.tx)
+        } else {
+            String::new()
+        };
         Ok(Answer { json: json!(null), data: String::new(), talk, exit: exit::DONE })
     }
 }

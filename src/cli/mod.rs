@@ -275,9 +275,8 @@ fn state_dir(given: Option<PathBuf>) -> Result<PathBuf> {
                 })?
         }
     };
-    std::path::absolute(&dir).map_err(|error| {
-        Error::new(format!("cannot make `{}` absolute", dir.display())).because(error)
-    })
+    std::path::absolute(&dir)
+        .map_err(|error| Error::new(format!("cannot make `{}` absolute", dir.display())).because(error))
 }
 
 /// Tracing to stderr: what TXUPGRADE_LOG asks for, or everything of ours with `-vv`.

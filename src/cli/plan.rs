@@ -45,7 +45,11 @@ pub(super) fn answer(forecast: &Forecast, out: Paint, err: Paint) -> Answer {
     if !unmet.is_empty() {
         let unmet: Vec<String> = unmet.iter().map(|check| format!("`{}`", words::clean(check))).collect();
         let verb = if unmet.len() == 1 { "does" } else { "do" };
-        talk.push_str(&format!("{} {} {verb} not pass; `run` would refuse to begin\n", err.bad("error:"), words::list(&unmet)));
+        talk.push_str(&format!(
+            "{} {} {verb} not pass; `run` would refuse to begin\n",
+            err.bad("error:"),
+            words::list(&unmet)
+        ));
     }
     Answer { json: json::forecast(forecast, exit), data: render(forecast, out), talk, exit }
 }
@@ -92,7 +96,11 @@ fn render(forecast: &Forecast, paint: Paint) -> String {
     }
     for (name, notice) in &forecast.notices {
         let accept = paint.hint(&format!("--accept {}", words::clean(name)));
-        text.push_str(&format!("\nnotice {}: {}\n  {accept}\n", words::clean(name), notice.lines().map(words::clean).collect::<Vec<_>>().join("\n  ")));
+        text.push_str(&format!(
+            "\nnotice {}: {}\n  {accept}\n",
+            words::clean(name),
+            notice.lines().map(words::clean).collect::<Vec<_>>().join("\n  ")
+        ));
     }
     let seconds = forecast.seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
     let time = seconds.map_or_else(String::new, |seconds| {

@@ -62,7 +62,10 @@ fn mistakes_of_a_plan_keep_their_shape() {
 #[test]
 fn what_a_program_said_cannot_write_to_the_terminal() {
     let error = Error::new("it failed").because("its last line was: \u{1b}]0;owned\u{7}");
-    assert_eq!(super::error(&error, Paint::Plain), "error: it failed\n  cause: its last line was: \\u{1b}]0;owned\\u{7}\n");
+    assert_eq!(
+        super::error(&error, Paint::Plain),
+        "error: it failed\n  cause: its last line was: \\u{1b}]0;owned\\u{7}\n"
+    );
 }
 
 #[test]
@@ -109,10 +112,7 @@ fn rolled_back_because_a_requirement_of_words_failed() {
 
 #[test]
 fn rolled_back_and_unsound() {
-    let mut standing = failed(at(Place::Ended {
-        outcome: Outcome::RolledBack,
-        unsound: vec![task("recheck page")],
-    }));
+    let mut standing = failed(at(Place::Ended { outcome: Outcome::RolledBack, unsound: vec![task("recheck page")] }));
     standing.others.push((task("recheck page"), Error::new("status 500")));
     insta::assert_snapshot!(reads(&standing), @"");
 }
@@ -159,11 +159,8 @@ fn stuck_says_what_is_restored_and_the_two_ways_out() {
 
 #[test]
 fn stuck_before_anything_was_restored() {
-    let mut standing = at(Place::Stuck {
-        task: task("prove code"),
-        restored: Vec::new(),
-        not_restored: vec![task("restore code")],
-    });
+    let mut standing =
+        at(Place::Stuck { task: task("prove code"), restored: Vec::new(), not_restored: vec![task("restore code")] });
     standing.reason = Some(Reason::Asked);
     standing.failure = Some((task("prove code"), Error::new("an archive is damaged")));
     insta::assert_snapshot!(reads(&standing), @"");

@@ -47,11 +47,15 @@ pub(super) fn render(shown: &Shown, now: Timestamp, zone: &TimeZone, paint: Pain
         text.push_str(&format!("  {:<13} {}={}\n", "set:", words::clean(key), words::clean(value)));
     }
     text.push('\n');
-    let rows: Vec<Vec<String>> = shown.timeline.iter().map(|moment| {
-        let at = paint.dim(&words::time_of_day(&moment.at, zone));
-        let (what, took, note) = line(&moment.what, zone, paint);
-        vec![at, what, took, note]
-    }).collect();
+    let rows: Vec<Vec<String>> = shown
+        .timeline
+        .iter()
+        .map(|moment| {
+            let at = paint.dim(&words::time_of_day(&moment.at, zone));
+            let (what, took, note) = line(&moment.what, zone, paint);
+            vec![at, what, took, note]
+        })
+        .collect();
     text.push_str(&words::table(&rows));
     let further: Vec<String> = shown.timeline.iter().flat_map(|moment| further(&moment.what, paint)).collect();
     if !further.is_empty() {
@@ -91,11 +95,9 @@ fn line(what: &Happening, zone: &TimeZone, paint: Paint) -> (String, String, Str
         Happening::Did { task: did, took, output } => {
             (task(did), words::span(*took), words::clean(&output.note).into_owned())
         }
-        Happening::Failed { task: failed, took, failure } => (
-            paint.bad(&task(failed)),
-            words::span(*took),
-            format!("failed: {}", words::clean(&failure.statement)),
-        ),
+        Happening::Failed { task: failed, took, failure } => {
+            (paint.bad(&task(failed)), words::span(*took), format!("failed: {}", words::clean(&failure.statement)))
+        }
         Happening::Unended { task: unended } => (paint.warn(&task(unended)), String::new(), "not ended".to_owned()),
         Happening::Event(event) => (paint.bold(&event_line(event, zone)), String::new(), String::new()),
     }
@@ -146,7 +148,11 @@ fn further(what: &Happening, paint: Paint) -> Option<String> {
             Some(report::error(&crate::error::Error { statement, ..failure.clone() }, paint))
         }
         Happening::Did { output, .. } if !output.warnings.is_empty() => Some(
-            output.warnings.iter().map(|warning| format!("{} {}\n", paint.warn("warning:"), words::clean(warning))).collect(),
+            output
+                .warnings
+                .iter()
+                .map(|warning| format!("{} {}\n", paint.warn("warning:"), words::clean(warning)))
+                .collect(),
         ),
         _ => None,
     }

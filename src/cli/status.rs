@@ -88,7 +88,8 @@ pub(super) fn render(open: &Open, now: Timestamp, zone: &TimeZone, paint: Paint)
     }
     let waits = matches!(standing.place, Place::Captured | Place::OnHold { .. });
     if waits && !open.missing.is_empty() {
-        let missing: Vec<String> = open.missing.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
+        let missing: Vec<String> =
+            open.missing.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
         line("steps to run:", words::list(&missing));
     }
     for (lead, advice) in report::advice(standing) {

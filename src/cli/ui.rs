@@ -163,7 +163,8 @@ impl Ui {
     /// What kept data from being written, unless it is only that nobody reads it any more.
     pub(crate) fn unwritten(&self) -> Option<Error> {
         let error = lock(&self.unwritten).take()?;
-        let gone = error.kind() == ErrorKind::BrokenPipe || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        let gone =
+            error.kind() == ErrorKind::BrokenPipe || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
         (!gone).then(|| Error::new("cannot write to stdout").because(error))
     }
 

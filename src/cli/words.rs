@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::tx::{Action, TaskId};
 
@@ -136,8 +136,9 @@ pub(crate) fn columns(text: &str) -> usize {
 /// A table without lines: columns padded to their widest cell and two spaces apart, the last one ragged.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let width = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widest: Vec<usize> =
-        (0..width).map(|i| rows.iter().filter_map(|row| row.get(i)).map(|cell| columns(cell)).max().unwrap_or(0)).collect();
+    let widest: Vec<usize> = (0..width)
+        .map(|i| rows.iter().filter_map(|row| row.get(i)).map(|cell| columns(cell)).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();

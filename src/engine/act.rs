@@ -31,41 +31,53 @@ impl World<'_> {
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
         self.make_scratch()?;
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
+        match self.act_on(&job) {
+            Ok(mut output) => {
+                output.note = job.log.masked(&output.note);
+                output.warnings.iter_mut().for_each(|warning| *warning = job.log.masked(warning));
+                Ok(output)
+            }
+            Err(error) => Err(job.log.masked_error(error)),
+        }
+    }
+
+    fn act_on(&self, job: &Job<'_>) -> Result<Output> {
+        let Job { task, state, .. } = *job;
         let subject = task.subject.as_str();
         match task.action {
-            Action::Require => self.require(&job),
-            Action::Prepare | Action::Apply | Action::Finish => self.run_step(&job, self.step(subject)?),
+            Action::Require => self.require(job),
+            Action::Prepare | Action::Apply | Action::Finish => self.run_step(job, self.step(subject)?),
             Action::Precapture => {
                 let resource = self.resource(subject)?;
-                self.capture(&job, resource, self.bases.get(subject).copied())
+                self.capture(job, resource, self.bases.get(subject).copied())
             }
             Action::Capture => {
                 let ahead = manifest_of(state, Action::Precapture, subject);
-                self.capture(&job, self.resource(subject)?, ahead.or(self.bases.get(subject).copied()))
+                self.capture(job, self.resource(subject)?, ahead.or(self.bases.get(subject).copied()))
             }
             Action::Prove => match state.heading() {
-                Heading::Forward => self.prove_capture(&job, self.resource(subject)?),
-                Heading::Backward(_) => self.prove_way_back(&job),
+                Heading::Forward => self.prove_capture(job, self.resource(subject)?),
+                Heading::Backward(_) => self.prove_way_back(job),
             },
-            Action::Quiesce | Action::Resume => self.quiesce_or_resume(&job),
-            Action::Verify if subject == VERSION => self.verify_version(&job),
-            Action::Verify => self.ask(&job, subject),
-            Action::Diagnose => self.diagnose(&job),
+            Action::Quiesce | Action::Resume => self.quiesce_or_resume(job),
+            Action::Verify if subject == VERSION => self.verify_version(job),
+            Action::Verify => self.ask(job, subject),
+            Action::Diagnose => self.diagnose(job),
             Action::Undo => {
                 let step = self.step(subject)?;
-                step.kind.undo(&self.cx(&job, subject, step.line.as_deref()))
+                step.kind.undo(&self.cx(job, subject, step.line.as_deref()))
             }
             Action::Restore => {
                 let resource = self.resource(subject)?;
                 let manifest = manifest_of(state, Action::Capture, subject);
                 let manifest = manifest.ok_or_else(|| Error::new(format!("`{subject}` was not captured")))?;
-                self.restore(&job, resource, manifest)
+                self.restore(job, resource, manifest)
             }
-            Action::Reinstate => self.restore(&job, self.resource(subject)?, self.target_manifest(subject)?),
-            Action::Recheck if subject == VERSION => self.recheck_version(&job),
+            Action::Reinstate => self.restore(job, self.resource(subject)?, self.target_manifest(subject)?),
+            Action::Recheck if subject == VERSION => self.recheck_version(job),
             Action::Recheck => match subject.strip_prefix(&of_resource("")) {
-                Some(name) => self.recheck_resource(&job, name),
-                None => self.ask(&job, subject),
+                Some(name) => self.recheck_resource(job, name),
+                None => self.ask(job, subject),
             },
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::trust::{refuse_untrusted_commands, refuse_untrusted_sources};
+use super::trust::refuse_untrusted_commands;
 use super::world::Ground;
 use crate::check::{self, Check};
 use crate::context::{Context, Direction, Peers, default_timeout, run};
@@ -221,15 +221,11 @@ fn bind(
 ) -> Result<Bound> {
     let Read { plan, version, checks, quiesces, resources, steps } = read;
     let scope = plan.scope()?;
-    let steps_of = |lists: &BTreeMap<String, Vec<String>>| write_out(steps, lists);
-    let (lists, steps) = match lists {
-        Some(lists) => (lists.clone(), steps_of(lists)?),
+    let lists = match lists {
+        Some(lists) => lists.clone(),
         None => {
             refuse_untrusted_commands(&plan.commands(), &scope)?;
-            let lists = read_lists(&plan, &scope, lines)?;
-            let steps = steps_of(&lists)?;
-            refuse_untrusted_sources(&steps, &scope)?;
-            (lists, steps)
+            read_lists(&plan, &scope, lines)?
         }
     };
     Ok(Bound {
@@ -245,7 +241,7 @@ fn bind(
         checks: write_out(checks, &lists)?,
         quiesces: write_out(quiesces, &lists)?,
         resources: write_out(resources, &lists)?,
-        steps,
+        steps: write_out(steps, &lists)?,
         scope,
         lists,
     })

@@ -10,7 +10,9 @@ use crate::error::{Error, Result};
 use crate::resource::Resource;
 use crate::step::Step;
 use crate::sys::mounts;
-use crate::tx::{Action, Output, State};
+use crate::sys::process::Log;
+use crate::sys::signal::Stop;
+use crate::tx::{Action, Output, Purpose, State};
 
 impl World<'_> {
     /// Refuses a step that would drop what no resource captures and nothing carries, or that has a mount point inside.
@@ -127,6 +129,9 @@ impl World<'_> {
                 needs.push((root.clone(), size / 4, format!("a rollback of `{}`", resource.name)));
             }
         }
+        if state.itinerary().purpose == Purpose::Upgrade {
+            needs.extend(self.rooms_of_steps()?);
+        }
         needs.push((self.ground.dir.to_path_buf(), store, "the snapshot".to_owned()));
         let room = enough(&needs)?;
         Ok(Output {
@@ -134,6 +139,18 @@ impl World<'_> {
             note: format!("{} needed for the snapshot, {} free", bytes(store), bytes(room)),
             ..Output::default()
         })
+    }
+
+    fn rooms_of_steps(&self) -> Result<Vec<(PathBuf, u64, String)>> {
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        let mut needs = Vec::new();
+        for step in &self.bound.steps {
+            let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+            let rooms = step.kind.room(&cx)?;
+            needs.extend(rooms.into_iter().map(|(path, bytes)| (path, bytes, format!("the step `{}`", step.name))));
+        }
+        Ok(needs)
     }
 
     /// How many bytes a capture will add: all of it the first time (it is compressed, so this is cautious), a part

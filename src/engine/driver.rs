@@ -195,7 +195,7 @@ impl<'a> Driver<'a> {
         };
         let leftovers = self.world.leftovers();
         for path in &leftovers {
-            if let Err(error) = self.world.remove_leftover(path) {
+            if let Err(error) = files::remove_beside(path) {
                 warn(path, error);
             }
         }
@@ -270,10 +270,6 @@ impl World<'_> {
         paths.retain(|path| path.symlink_metadata().is_ok());
         paths.dedup();
         paths
-    }
-
-    fn remove_leftover(&self, path: &std::path::Path) -> Result<()> {
-        files::remove_tree(path)
     }
 }
 

@@ -165,18 +165,20 @@ fn backward(bound: &Bound, roots: &[Option<PathBuf>], undos: Undos) -> Vec<Task>
     tasks.extend(diagnoses.map(|subject| Task::new(Action::Diagnose, subject, 0).noted()));
     for depth in 0..=bound.quiesces.len() {
         if undos == Undos::OfTheSteps {
-            for step in bound.steps.iter().rev().filter(|step| step.kind.has_undo()) {
-                let runs = matches!(step.common.step_at, StepAt::Prepare | StepAt::Apply);
-                if runs && step_depth(bound, step) == depth {
-                    tasks.push(Task::new(Action::Undo, &step.name, depth));
-                }
-            }
+            let here = |step: &&Instance<dyn Step>| step_depth(bound, step) == depth;
+            tasks.extend(
+                undos_of(bound, StepAt::Apply).filter(here).map(|step| Task::new(Action::Undo, &step.name, depth)),
+            );
         }
         if let Some(quiesce) = bound.quiesces.get(depth) {
             let task = Task::new(Action::Quiesce, &quiesce.name, depth);
             // It held before; without an `expect` nothing but its exit status speaks against it now.
             tasks.push(if quiesce.common.expect.is_none() { task.noted() } else { task });
         }
+    }
+    if undos == Undos::OfTheSteps {
+        // What was prepared came before all else, so it is taken back after all else.
+        tasks.extend(undos_of(bound, StepAt::Prepare).map(|step| Task::new(Action::Undo, &step.name, 0)));
     }
     for depth in (0..=bound.quiesces.len()).rev() {
         for (name, at) in outer_first(bound, roots) {
@@ -189,6 +191,11 @@ fn backward(bound: &Bound, roots: &[Option<PathBuf>], undos: Undos) -> Vec<Task>
     }
     tasks.extend(rechecks_outside(bound).map(Task::noted));
     tasks
+}
+
+/// The steps that can be undone, the last first.
+fn undos_of(bound: &Bound, at: StepAt) -> impl Iterator<Item = &Instance<dyn Step>> {
+    bound.steps.iter().rev().filter(move |step| step.common.step_at == at && step.kind.has_undo())
 }
 
 /// The resources, those that contain others first. `roots` are their paths, where they have one.

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use super::bind::Instance;
 use crate::error::{Fault, Result};
 use crate::plan::{Command, Program, Scope};
-use crate::step::Step;
 use crate::sys::files::{only_owner_writes, only_trusted_write};
 use crate::sys::process;
 
@@ -31,21 +29,6 @@ pub(super) fn refuse_untrusted_commands(commands: &[Command], scope: &Scope) -> 
             if path.is_absolute() && path.is_file() {
                 only_trusted_write(path, account).map_err(|error| {
                     error.within(format!("the command word `{word}` is not safe to run")).fault(Fault::Usage)
-                })?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Refuses steps that take in files which others may write.
-pub(super) fn refuse_untrusted_sources(steps: &[Instance<dyn Step>], scope: &Scope) -> Result<()> {
-    for step in steps {
-        let scope = step.line.as_ref().map_or_else(|| scope.clone(), |line| scope.with("each", line));
-        for source in step.kind.sources(&scope) {
-            if source.symlink_metadata().is_ok() {
-                refuse_if_others_write(&source).map_err(|error| {
-                    error.within(format!("the step `{}` takes in what is not safe", step.name)).fault(Fault::Usage)
                 })?;
             }
         }

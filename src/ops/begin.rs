@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::carry_on::{finish, settle};
-use super::office::{Office, lock_begin, lock_tx, read_plan_file, tell};
+use super::carry_on::{finish, reopen, settle};
+use super::office::{Office, Told, lock_begin, lock_tx, read_plan_file, tell};
 use super::{Site, Standing, Wait};
 use crate::engine::{self, Bound, Driver, Ground, Proof, World};
 use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, SqliteJournal};
+use crate::name::TxId;
 use crate::store::ObjectId;
 use crate::tx::{Action, Begun, Goal, Itinerary, State, TaskId};
 
@@ -49,7 +50,8 @@ pub fn run(site: &Site, request: BeginRequest) -> Result<Standing> {
     let itinerary = engine::flatten_upgrade(&world.bound, &world.roots());
     let extras = Extras { left_out, accepted, undoes: Vec::new() };
     let begun = begun(&world, &request.set, itinerary, request.goal, extras)?;
-    start(site, journal, world, begun, request.wait)
+    let tx = start(site, journal, world, begun)?;
+    finish(site, &mut office, &tx, request.wait)
 }
 
 /// Captures a plan's resources only, as a transaction of its own.
@@ -64,7 +66,34 @@ pub fn snapshot(site: &Site, plan: &Path, set: &BTreeMap<String, String>, proof:
     let itinerary = engine::flatten_snapshot(&world.bound, proof);
     let extras = Extras { left_out, accepted: Vec::new(), undoes: Vec::new() };
     let begun = begun(&world, set, itinerary, Goal::Committed, extras)?;
-    start(site, journal, world, begun, Wait::No)
+    let tx = start(site, journal, world, begun)?;
+    finish(site, &mut office, &tx, Wait::No)
+}
+
+/// `[policy] snapshot_after`: captures the new state, as a transaction of its own. Without it the upgrade is
+/// committed all the same, so what fails here is only told.
+pub(super) fn snapshot_after(site: &Site, office: &mut Office, committed: &Told) {
+    let mut snapshot = || -> Result<()> {
+        let Office { dir, tmp, store, journal, .. } = &mut *office;
+        let ground = Office::ground(dir, tmp, store, site);
+        let mut world = reopen(journal, ground, &committed.tx, &committed.state)?;
+        if !world.bound.policy.snapshot_after {
+            return Ok(());
+        }
+        world.bases = bases(journal, &world.bound)?;
+        let itinerary = engine::flatten_snapshot(&world.bound, Proof::NotAsked);
+        let before = committed.state.begun();
+        let extras = Extras { left_out: before.left_out.clone(), accepted: Vec::new(), undoes: Vec::new() };
+        let begun = begun(&world, &before.set, itinerary, Goal::Committed, extras)?;
+        let tx = start(site, journal, world, begun)?;
+        match Standing::of(&tell(journal, &tx)?).failure {
+            Some((task, failure)) => Err(failure.within(format!("`{task}` of `{tx}` failed"))),
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = snapshot() {
+        site.monitor.warn(&format!("the snapshot after `{}` could not be taken: {error}", committed.tx));
+    }
 }
 
 /// Binds a plan as it is now: lists are read, and each `when` is asked, once.
@@ -137,13 +166,7 @@ pub(super) fn begun(
 }
 
 /// Journals the beginning, takes the lock and drives.
-pub(super) fn start(
-    site: &Site,
-    journal: &mut SqliteJournal,
-    mut world: World<'_>,
-    begun: Begun,
-    wait: Wait,
-) -> Result<Standing> {
+pub(super) fn start(site: &Site, journal: &mut SqliteJournal, mut world: World<'_>, begun: Begun) -> Result<TxId> {
     let dir = world.ground.dir.to_path_buf();
     let beginning = lock_begin(&dir)?;
     let tx = journal.begin(&world.bound.name, &begun)?;
@@ -156,7 +179,7 @@ pub(super) fn start(
     settle(&mut driver)?;
     drop(driver);
     drop(lock);
-    finish(site, journal, &tx, wait)
+    Ok(tx)
 }
 
 /// The last manifest of each resource of the plan, from its latest transactions.

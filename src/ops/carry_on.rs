@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::begin::snapshot_after;
 use super::office::{Office, lock_tx, tell, the_open_one};
 use super::rollback::target;
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{self, Driver, Drove, World, left_to_recover, remaining};
 use crate::error::{Error, Fault, Result};
-use crate::journal::{Journal, SqliteJournal};
+use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::detached;
-use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, State, TaskId};
+use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Purpose, State, TaskId};
 
 /// Runs the steps of an open transaction; `skip` names steps that were done by hand.
 pub fn apply(site: &Site, tx: Option<&TxId>, skip: &[String]) -> Result<Standing> {
@@ -84,7 +85,7 @@ fn on_the_way_forward(
     settle(&mut driver)?;
     drop(driver);
     drop(lock);
-    finish(site, journal, &tx, wait)
+    finish(site, &mut office, &tx, wait)
 }
 
 fn refuse_unless_forward(tx: &TxId, state: &State) -> Result<()> {
@@ -140,8 +141,13 @@ pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
 }
 
 /// Tells where a transaction stands after a verb has acted on it; one that waits for its confirmation gets a keeper.
-pub(super) fn finish(site: &Site, journal: &SqliteJournal, tx: &TxId, wait: Wait) -> Result<Standing> {
-    let standing = Standing::of(&tell(journal, tx)?);
+pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) -> Result<Standing> {
+    let told = tell(&office.journal, tx)?;
+    let standing = Standing::of(&told);
+    let upgrade = told.state.itinerary().purpose == Purpose::Upgrade;
+    if upgrade && told.state.ended() == Some(Outcome::Committed) {
+        snapshot_after(site, office, &told);
+    }
     if !matches!(standing.place, Place::Unconfirmed { .. }) {
         return Ok(standing);
     }
@@ -151,7 +157,7 @@ pub(super) fn finish(site: &Site, journal: &SqliteJournal, tx: &TxId, wait: Wait
     }
     while site.stop.signal().is_none() {
         std::thread::sleep(Duration::from_millis(200));
-        let standing = Standing::of(&tell(journal, tx)?);
+        let standing = Standing::of(&tell(&office.journal, tx)?);
         if matches!(standing.place, Place::Ended { .. } | Place::Stuck { .. }) {
             return Ok(standing);
         }

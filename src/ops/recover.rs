@@ -89,5 +89,5 @@ pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, 
     drop(driver);
     let _ = std::fs::remove_file(lock_path(dir, tx));
     drop(lock);
-    Ok((finish(site, journal, tx, Wait::No)?, copies))
+    Ok((finish(site, &mut office, tx, Wait::No)?, copies))
 }

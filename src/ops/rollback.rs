@@ -166,7 +166,7 @@ fn turn_back(site: &Site, mut office: Office, tx: &TxId, extent: Extent) -> Resu
     settle(&mut driver)?;
     drop(driver);
     drop(lock);
-    finish(site, journal, tx, Wait::No)
+    finish(site, &mut office, tx, Wait::No)
 }
 
 /// Undoes one committed transaction by a new one.
@@ -186,7 +186,8 @@ fn undo_committed(site: &Site, tx: &TxId) -> Result<Standing> {
     let extras = Extras { left_out: before.left_out.clone(), accepted: Vec::new(), undoes: vec![tx.to_string()] };
     let set = before.set.clone();
     let begun = begun(&world, &set, itinerary, Goal::Committed, extras)?;
-    start(site, journal, world, begun, Wait::No)
+    let undoing = start(site, journal, world, begun)?;
+    finish(site, &mut office, &undoing, Wait::No)
 }
 
 /// Steps that ran, so that their undos have something to take back.

@@ -1,6 +1,8 @@
 //! What is stopped before capture and resumed on every path. One file per kind, one line in [`KINDS`].
 
 mod command;
+#[cfg(test)]
+mod tests;
 
 use crate::context::Context;
 use crate::error::Result;

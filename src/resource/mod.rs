@@ -1,6 +1,8 @@
 //! What has content that can be captured and restored. One file per kind, one line in [`KINDS`].
 
 mod command;
+#[cfg(test)]
+mod contract_tests;
 mod path;
 mod sqlite;
 

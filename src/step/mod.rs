@@ -6,6 +6,8 @@ mod check;
 mod command;
 mod replace;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use crate::context::Context;
@@ -32,11 +34,6 @@ pub trait Step: Send + Sync {
     /// Whether it can be done at all; asked after the prepare steps and before anything is quiesced.
     fn require(&self, _cx: &Context<'_>) -> Result<Output> {
         Ok(Output::default())
-    }
-
-    /// Files that it takes in: others must not be able to write them when root does.
-    fn sources(&self, _scope: &Scope) -> Vec<PathBuf> {
-        Vec::new()
     }
 
     /// Does it.

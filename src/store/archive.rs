@@ -215,9 +215,8 @@ impl Drop for ArchiveWriter {
 
 /// Reads the frame that begins at `frame` and is `packed` bytes long.
 pub(crate) fn read_frame(file: &File, frame: u64, packed: u64) -> Result<Vec<u8>> {
-    let damaged = |why: String| {
-        Error::new(format!("the frame at byte {frame} cannot be read")).because(why).fault(Fault::Damage)
-    };
+    let damaged =
+        |why: String| Error::new(format!("the frame at byte {frame} cannot be read")).because(why).fault(Fault::Damage);
     let have = file.metadata().map_err(|e| damaged(e.to_string()))?.len();
     if frame.checked_add(packed).is_none_or(|end| end > have) {
         return Err(damaged(format!("the archive has only {have} bytes")));

@@ -119,7 +119,8 @@ impl Store {
                 Ok(manifest)
             });
             let walk = Walk::new(&anchor, &protect);
-            let walked = Walking { store: self, shared: &shared, jobs, ordered, base, links: HashMap::new() }.run(walk, tell);
+            let walked =
+                Walking { store: self, shared: &shared, jobs, ordered, base, links: HashMap::new() }.run(walk, tell);
             let written = writer.join().map_err(|_| Error::new("the thread that writes the manifest panicked"))?;
             // The writer's failure is the cause of the walker's, if both failed.
             let manifest = written?;
@@ -182,7 +183,8 @@ impl Walking<'_> {
             Whose::Ours => {}
         }
         if facts.kind == Type::Socket {
-            self.shared.warn(format!("`{}` is a socket: it is recorded and will not be restored", shown(&entry.path.0)));
+            self.shared
+                .warn(format!("`{}` is a socket: it is recorded and will not be restored", shown(&entry.path.0)));
             return Ok(Some(Item::Ready(entry)));
         }
         if entry.nlink > 1 {

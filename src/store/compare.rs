@@ -163,9 +163,8 @@ impl Work<'_> {
 
     /// Ends the directories that `path` is not in.
     fn leave(&mut self, path: &[u8]) {
-        let inside = |dir: &[u8]| {
-            dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/')
-        };
+        let inside =
+            |dir: &[u8]| dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/');
         while let Some(level) = self.levels.pop_if(|level| !inside(&level.path)) {
             self.left(level);
         }
@@ -356,8 +355,7 @@ impl Work<'_> {
         match entry.kind {
             Type::File => {
                 let same = facts.size == entry.size
-                    && content::is_same(self.store, anchor, entry, &mut self.buffer)
-                        .map_err(|e| e.within(cannot()))?;
+                    && content::is_same(self.store, anchor, entry, &mut self.buffer).map_err(|e| e.within(cannot()))?;
                 if !same {
                     details.push("content".into());
                 }

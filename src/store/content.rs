@@ -24,7 +24,9 @@ pub(crate) fn is_same(store: &Store, anchor: &Anchor, entry: &Entry, buffer: &mu
     if entry.extents.is_some() {
         let data = live_data.unwrap_or(whole.clone());
         for (offset, length) in outside(&data, extents) {
-            if !is_zero(&mut Data { file: &file, extents: &[(offset, length)], at: 0, into: 0 }, buffer).or_say(cannot)? {
+            if !is_zero(&mut Data { file: &file, extents: &[(offset, length)], at: 0, into: 0 }, buffer)
+                .or_say(cannot)?
+            {
                 return Ok(false);
             }
         }

@@ -41,13 +41,7 @@ impl Store {
 
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
-    pub fn restore_tree(
-        &self,
-        manifest: ObjectId,
-        tree: &Tree,
-        tx: &str,
-        tell: &dyn Fn(u64, u64),
-    ) -> Result<Changes> {
+    pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
         let head = self.stored_head(manifest)?;
         let anchor = match Anchor::at(&tree.path)? {
             Some(anchor) => anchor,
@@ -63,7 +57,8 @@ impl Store {
             let side = Side::make(&anchor, tx)?;
             match stage(self, &anchor, &side, &compared.fixes, tell).and_then(|staged| side.sync().map(|()| staged)) {
                 Ok(staged) => {
-                    let swapped = Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
+                    let swapped =
+                        Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
                     side.keep_time();
                     swapped?;
                     side.sync()?;
@@ -163,7 +158,11 @@ impl Swap<'_> {
                 Fix::Mend(entry) | Fix::Settle(entry) => {
                     let path = &entry.path.0;
                     let done = self.anchor.open(path, OFlags::PATH).and_then(|fd| {
-                        if Facts::of(&fd, b"")?.kind == entry.kind { meta::apply(&fd, entry) } else { Err(Errno::STALE) }
+                        if Facts::of(&fd, b"")?.kind == entry.kind {
+                            meta::apply(&fd, entry)
+                        } else {
+                            Err(Errno::STALE)
+                        }
                     });
                     done.or_say(|| format!("cannot set the owner, mode and times of `{}`", self.anchor.shown(path)))?;
                 }

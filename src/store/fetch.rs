@@ -41,9 +41,8 @@ pub(crate) fn fetch<T: Copy + Send + Sync>(
     each: &(dyn Fn(&Want<T>, &[u8]) -> Result<()> + Sync),
 ) -> Result<Fetched> {
     wants.sort_unstable_by_key(|want| want.place);
-    let frames: Vec<&[Want<T>]> = wants
-        .chunk_by(|a, b| (a.place.archive, a.place.frame) == (b.place.archive, b.place.frame))
-        .collect();
+    let frames: Vec<&[Want<T>]> =
+        wants.chunk_by(|a, b| (a.place.archive, a.place.frame) == (b.place.archive, b.place.frame)).collect();
     let sum = |wants: &[Want<T>]| {
         let objects = wants.chunk_by(|a, b| a.place == b.place);
         objects.map(|same| u64::from(same[0].place.length)).sum::<u64>()
@@ -108,4 +107,3 @@ fn one_frame<T>(
     }
     Ok(bad)
 }
-

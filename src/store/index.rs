@@ -89,10 +89,8 @@ impl Index {
     }
 
     fn with(store: &Path, db: Connection) -> Result<Index> {
-        let index = Index {
-            archives: store.join("archives"),
-            state: Mutex::new(State { db, present: HashMap::new() }),
-        };
+        let index =
+            Index { archives: store.join("archives"), state: Mutex::new(State { db, present: HashMap::new() }) };
         index.look_around()?;
         Ok(index)
     }
@@ -153,18 +151,17 @@ impl Index {
         let mut damage = Vec::new();
         for (name, bytes) in self.strangers()? {
             let mut rows = Vec::new();
-            let read =
-                archive::frames(&archive::path_of(&self.archives, name), &mut |frame, packed, tar| match tar {
-                    Ok(tar) => {
-                        let slots = archive::Frame::read(&tar)?;
-                        rows.extend(slots.into_iter().map(|slot| archive::Row { slot, frame, packed }));
-                        Ok(())
-                    }
-                    Err(why) => {
-                        damage.push(Error::new(format!("archive `{name}`, frame at byte {frame}: {why}")));
-                        Ok(())
-                    }
-                });
+            let read = archive::frames(&archive::path_of(&self.archives, name), &mut |frame, packed, tar| match tar {
+                Ok(tar) => {
+                    let slots = archive::Frame::read(&tar)?;
+                    rows.extend(slots.into_iter().map(|slot| archive::Row { slot, frame, packed }));
+                    Ok(())
+                }
+                Err(why) => {
+                    damage.push(Error::new(format!("archive `{name}`, frame at byte {frame}: {why}")));
+                    Ok(())
+                }
+            });
             if let Err(error) = read {
                 damage.push(error);
             }
@@ -262,9 +259,8 @@ fn insert(db: &mut Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
         "INSERT OR IGNORE INTO archive (name, bytes) VALUES (?1, ?2)",
         params![sealed.name.as_bytes(), sealed.bytes as i64],
     )?;
-    let number: u32 = tx.query_row("SELECT number FROM archive WHERE name = ?1", [sealed.name.as_bytes()], |row| {
-        row.get(0)
-    })?;
+    let number: u32 =
+        tx.query_row("SELECT number FROM archive WHERE name = ?1", [sealed.name.as_bytes()], |row| row.get(0))?;
     {
         // In the order of the tree's pages: each page is touched once.
         let mut rows: Vec<_> = sealed.rows.iter().collect();
@@ -287,11 +283,16 @@ fn insert(db: &mut Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
 }
 
 fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
-    Ok(Place { archive: row.get(0)?, frame: row.get::<_, i64>(1)?.cast_unsigned(), packed: row.get(2)?, start: row.get(3)?, length: row.get(4)? })
+    Ok(Place {
+        archive: row.get(0)?,
+        frame: row.get::<_, i64>(1)?.cast_unsigned(),
+        packed: row.get(2)?,
+        start: row.get(3)?,
+        length: row.get(4)?,
+    })
 }
 
 fn find(db: &Connection, id: ObjectId) -> rusqlite::Result<Option<Place>> {
-    let mut query =
-        db.prepare_cached("SELECT archive, frame, packed, start, length FROM object WHERE id = ?1")?;
+    let mut query = db.prepare_cached("SELECT archive, frame, packed, start, length FROM object WHERE id = ?1")?;
     query.query_row([id.as_bytes()], place).optional()
 }

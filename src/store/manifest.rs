@@ -229,11 +229,7 @@ impl<'a> Entries<'a> {
 }
 
 /// The chunks of an entry's content, in order, each with its length.
-pub(crate) fn chunks_of(
-    store: &Store,
-    entry: &Entry,
-    each: &mut dyn FnMut(ObjectId, u32) -> Result<()>,
-) -> Result<()> {
+pub(crate) fn chunks_of(store: &Store, entry: &Entry, each: &mut dyn FnMut(ObjectId, u32) -> Result<()>) -> Result<()> {
     if let Some(id) = entry.object {
         each(id, entry.stored_bytes() as u32)?;
     }

@@ -83,9 +83,10 @@ pub(crate) fn differences(entry: &Entry, facts: &Facts, xattrs: Option<&[(Bytes,
     }
     if let Some(xattrs) = xattrs {
         let missing = entry.xattrs.iter().filter(|pair| !xattrs.contains(pair)).map(|(name, _)| name);
-        let extra = xattrs.iter().map(|(name, _)| name).filter(|name| {
-            !is_automatic(name) && !entry.xattrs.iter().any(|(known, _)| known == *name)
-        });
+        let extra = xattrs
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !is_automatic(name) && !entry.xattrs.iter().any(|(known, _)| known == *name));
         let mut names: Vec<&Bytes> = missing.chain(extra).collect();
         names.sort_unstable();
         details.extend(names.into_iter().map(|name| format!("xattr {name}")));

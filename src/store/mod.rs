@@ -157,10 +157,8 @@ impl Store {
     }
 
     fn read_frame(&self, place: Place) -> Result<Vec<u8>> {
-        let path = self
-            .index
-            .path(place.archive)
-            .ok_or_else(|| Error::new("an archive is missing").fault(Fault::Damage))?;
+        let path =
+            self.index.path(place.archive).ok_or_else(|| Error::new("an archive is missing").fault(Fault::Damage))?;
         let file = File::open(&path)
             .or_say(|| format!("cannot open the archive `{}`", path.display()))
             .map_err(|e| e.fault(Fault::Damage))?;

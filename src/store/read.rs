@@ -14,9 +14,9 @@ use rustix::io::Errno;
 use super::chunk::{Cutter, WHOLE_BYTES, cut_stream};
 use super::live::{Anchor, Facts, open_quietly};
 use super::manifest::{Entry, Type};
+use super::meta;
 use super::object::ObjectId;
 use super::pack::{Class, Packer};
-use super::meta;
 use crate::error::{Error, OrSay, Result};
 
 /// How often a file that changes is read.

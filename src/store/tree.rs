@@ -70,9 +70,10 @@ impl Protect {
         exclude.extend(texts("exclude").into_iter().filter(|line| !tree.exclude.contains(line)));
         let root = anchor.root();
         let inside = |path: &Path| -> Option<Vec<u8>> {
-            let resolved = path.parent().zip(path.file_name()).and_then(|(parent, name)| {
-                Some(parent.canonicalize().ok()?.join(name))
-            });
+            let resolved = path
+                .parent()
+                .zip(path.file_name())
+                .and_then(|(parent, name)| Some(parent.canonicalize().ok()?.join(name)));
             let relative = path
                 .strip_prefix(&tree.path)
                 .or_else(|_| path.strip_prefix(&root))

@@ -47,6 +47,23 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_dir(dir)
 }
 
+/// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were.
+pub fn remove_beside(path: &Path) -> Result<()> {
+    let dir = parent(path);
+    let before = std::fs::symlink_metadata(dir);
+    remove_tree(path)?;
+    if let Ok(before) = before {
+        let time = |seconds: i64, nanoseconds: i64| rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let times = rustix::fs::Timestamps {
+            last_access: time(before.atime(), before.atime_nsec()),
+            last_modification: time(before.mtime(), before.mtime_nsec()),
+        };
+        rustix::fs::utimensat(rustix::fs::CWD, dir, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            .or_say(|| format!("cannot set the times of `{}`", dir.display()))?;
+    }
+    Ok(())
+}
+
 /// fsync of a directory.
 pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).or_say(|| format!("cannot sync the directory `{}`", path.display()))

@@ -10,6 +10,7 @@ mod cgroup;
 mod ending;
 mod log;
 mod records;
+mod secrets;
 mod seen;
 mod start;
 #[cfg(test)]
@@ -136,7 +137,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
     });
     if left.is_empty() {
         if let Some(records) = &log.records {
-            records::over(records, trace.pid, records::token_hash(log.token()));
+            records::over(records, trace.pid, records::hash(&log.mark));
         }
     } else {
         log.left.lock().unwrap_or_else(PoisonError::into_inner).push((trace.clone(), left.clone()));

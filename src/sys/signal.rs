@@ -36,6 +36,9 @@ impl Stop {
         installed.expect("HUP can be caught");
         // SAFETY: SIG_IGN is no handler of ours; a write to a closed pipe then fails with EPIPE.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        // SAFETY: no handler of ours either. Who started us may have ignored it, and then nobody could tell us how a
+        // program ended.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         stop
     }
 

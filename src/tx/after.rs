@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::state::{Confirm, Halt, Hold};
 use super::{Action, Begun, Boot, Event, Extent, Goal, Heading, Next, Outcome, Output, Progress, State};
-use super::{TaskId, Tolerance};
+use super::{Task, TaskId, Tolerance};
 use crate::error::Error;
 
 /// An event that cannot follow what was journaled before it.
@@ -137,6 +137,9 @@ impl State {
         let index = self.tasks().iter().position(|candidate| candidate.id == *task);
         let index = index.ok_or_else(|| illegal(format!("there is no task `{task}` on this way")))?;
         self.in_flight = Some(index);
+        if let Some(bracket) = self.bracket(task).filter(|_| released) {
+            self.redo_behind(bracket);
+        }
         if self.heading == Heading::Forward {
             self.attempted[index] = true;
             self.touched |= task.action.is_step();
@@ -154,7 +157,10 @@ impl State {
                 self.forward_outputs[index] = output;
             }
             Heading::Backward(_) => {
-                self.backward[index] = Progress::Done;
+                // Resumed while stuck, out of turn: if it is retried, it is quiesced and resumed once more.
+                if self.stuck.is_none() || task.action != Action::Resume {
+                    self.backward[index] = Progress::Done;
+                }
                 self.backward_outputs[index] = output;
             }
         }
@@ -207,18 +213,40 @@ impl State {
             self.halt = Some(Halt::Died);
         }
         if boot == Boot::Other {
-            for bracket in 0..self.holds.len() {
-                if self.holds[bracket] == Hold::Up {
-                    continue;
-                }
-                self.holds[bracket] = Hold::Lapsed;
-                let quiesce = self.quiesce(bracket).clone();
-                if !self.resumed_on_the_way_back(&quiesce) {
-                    self.reset_backward(|task| *task == quiesce);
-                }
-            }
+            self.lapse();
+        } else if let Some(task) = task
+            && task.action == Action::Quiesce
+            && self.is_settled()
+        {
+            // It was being closed again while the transaction stands still; it still has to be.
+            self.set_hold(task, Hold::Lapsed);
         }
         Ok(())
+    }
+
+    /// The machine was started anew: what was stopped may be up again.
+    fn lapse(&mut self) {
+        let Some(outermost) = self.holds.iter().position(|hold| *hold != Hold::Up) else { return };
+        for hold in self.holds.iter_mut().filter(|hold| **hold != Hold::Up) {
+            *hold = Hold::Lapsed;
+        }
+        self.redo_behind(outermost);
+    }
+
+    /// Going back, what came up too early may have written to what was restored behind it: all that is done again,
+    /// and restoring converges.
+    fn redo_behind(&mut self, bracket: usize) {
+        for index in 0..self.backward.len() {
+            let task = &self.begun.itinerary.backward[index];
+            let behind = match task.id.action {
+                Action::Quiesce | Action::Resume => self.bracket(&task.id).is_some_and(|inner| inner >= bracket),
+                Action::Restore | Action::Recheck => task.depth > bracket,
+                _ => false,
+            };
+            if behind && (self.backward[index] == Progress::Done || task.tolerance == Tolerance::Noted) {
+                self.backward[index] = Progress::Pending;
+            }
+        }
     }
 
     fn skip(&mut self, task: &TaskId) -> Result<(), IllegalEvent> {
@@ -240,13 +268,7 @@ impl State {
         }
         if self.stuck.take().is_some() {
             self.extent = extent;
-            for index in 0..self.backward.len() {
-                let task = &self.begun.itinerary.backward[index];
-                let again = self.backward[index] == Progress::Failed && task.tolerance == Tolerance::Fatal;
-                if again || task.id.action == Action::Prove {
-                    self.backward[index] = Progress::Pending;
-                }
-            }
+            self.retry_backward();
             return Ok(());
         }
         match self.halt {
@@ -259,6 +281,25 @@ impl State {
         }
     }
 
+    /// What failed is done again. An undo may write to what was restored since, so then that is restored again too.
+    fn retry_backward(&mut self) {
+        let tasks = &self.begun.itinerary.backward;
+        let failed =
+            |(task, progress): (&Task, &Progress)| *progress == Progress::Failed && task.tolerance == Tolerance::Fatal;
+        let undo = |(task, progress)| failed((task, progress)) && task.id.action == Action::Undo;
+        let undoes = tasks.iter().zip(&self.backward).any(undo);
+        for (task, progress) in tasks.iter().zip(&mut self.backward) {
+            let again = match task.id.action {
+                Action::Prove => true,
+                Action::Restore | Action::Recheck if undoes => true,
+                _ => failed((task, progress)),
+            };
+            if again {
+                *progress = Progress::Pending;
+            }
+        }
+    }
+
     /// Takes the task off flight; its index in the current list.
     fn land(&mut self, task: &TaskId) -> Result<usize, IllegalEvent> {
         match self.in_flight {
@@ -267,14 +308,6 @@ impl State {
                 Ok(index)
             }
             _ => Err(illegal(format!("`{task}` was not under way"))),
-        }
-    }
-
-    fn reset_backward(&mut self, which: impl Fn(&TaskId) -> bool) {
-        for index in 0..self.backward.len() {
-            if which(&self.begun.itinerary.backward[index].id) {
-                self.backward[index] = Progress::Pending;
-            }
         }
     }
 

@@ -7,6 +7,8 @@ mod action;
 mod after;
 mod event;
 mod itinerary;
+#[cfg(test)]
+mod machine_tests;
 mod state;
 
 pub use action::{Action, TaskId};

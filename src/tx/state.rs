@@ -126,7 +126,7 @@ impl State {
 
     fn next_forward(&self) -> Next {
         if self.resting() {
-            return self.lapsed_quiesce(self.holds.len()).map_or(Next::Wait, Next::Run);
+            return self.lapsed_quiesce().map_or(Next::Wait, Next::Run);
         }
         match self.halt {
             Some(Halt::Died) => return Next::TurnBack(Reason::Died),
@@ -147,7 +147,8 @@ impl State {
             return Next::Await;
         }
         // After a reboot the brackets around a task have to be closed again first.
-        self.lapsed_quiesce(task.depth).map_or_else(|| Next::Run(task.id.clone()), Next::Run)
+        let broken = self.broken_quiesce(task.depth).map(|bracket| self.quiesce(bracket));
+        Next::Run(broken.unwrap_or(&task.id).clone())
     }
 
     /// Whether it stands still, going forward, until somebody gives a word: at its goal, on hold, unconfirmed.
@@ -174,16 +175,22 @@ impl State {
         }
     }
 
-    /// The outermost of the first `depth` quiesces that a reboot has undone, as a task of the current list.
-    fn lapsed_quiesce(&self, depth: usize) -> Option<TaskId> {
-        let first = self.holds.iter().take(depth).position(|hold| *hold == Hold::Lapsed)?;
+    /// The outermost of the first `depth` quiesces of which it is not known that it holds, though it did.
+    fn broken_quiesce(&self, depth: usize) -> Option<usize> {
+        self.holds.iter().take(depth).position(|hold| matches!(hold, Hold::Lapsed | Hold::Unsure))
+    }
+
+    /// While it stands still: the quiesce that a reboot has undone. One that could not be closed again is left so,
+    /// and those further in with it.
+    fn lapsed_quiesce(&self) -> Option<TaskId> {
+        let first = self.broken_quiesce(self.holds.len()).filter(|first| self.holds[*first] == Hold::Lapsed)?;
         Some(self.quiesce(first).clone())
     }
 
     fn next_backward(&self) -> Next {
         if self.stuck.is_some() {
             let held = |task: &TaskId| self.touched && !self.resumed_on_the_way_back(task);
-            return match self.lapsed_quiesce(self.holds.len()) {
+            return match self.lapsed_quiesce() {
                 Some(quiesce) if held(&quiesce) => Next::Run(quiesce),
                 _ => Next::Wait,
             };

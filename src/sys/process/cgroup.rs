@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// The hierarchies that are tried, each with how `/proc/self/cgroup` names it.
 const HIERARCHIES: [(&str, &str); 4] = [
@@ -24,6 +25,8 @@ pub(super) struct Group {
 impl Group {
     /// Makes a cgroup called `name` below our own.
     pub(super) fn make(name: &str) -> Option<Group> {
+        static FIRST: Once = Once::new();
+        FIRST.call_once(|| remove(is_orphan));
         let ours = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         HIERARCHIES.iter().find_map(|(root, key)| {
             let path = ours.lines().find_map(|line| own_path(line, key))?;
@@ -63,12 +66,23 @@ fn own_path<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 
 /// Removes the empty cgroups whose name begins with `prefix` beside our own programs'.
 pub(super) fn sweep(prefix: &str) {
+    remove(|name| name.starts_with(prefix));
+}
+
+/// Whether it was made by a process that is gone, for a program that left something running.
+fn is_orphan(name: &str) -> bool {
+    let maker = name.strip_prefix("txupgrade-").and_then(|rest| rest.split('-').nth(1)?.parse().ok());
+    maker.is_some_and(|maker: u32| super::seen::look(maker).is_none())
+}
+
+/// Removes the cgroups whose name is `meant`, as far as they are empty: the kernel refuses the others.
+fn remove(meant: impl Fn(&str) -> bool) {
     let ours = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     for (root, key) in HIERARCHIES {
         let Some(path) = ours.lines().find_map(|line| own_path(line, key)) else { continue };
         let dir = Path::new(root).join(path.trim_start_matches('/'));
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(prefix) {
+            if meant(&entry.file_name().to_string_lossy()) {
                 let _ = std::fs::remove_dir(entry.path());
             }
         }
@@ -85,6 +99,14 @@ mod tests {
         assert_eq!(own_path("8:pids:/x", ":pids:"), Some("/x"));
         assert_eq!(own_path("8:pids:/x", "0::"), None);
         assert_eq!(own_path("0::/../outside", "0::"), None);
+    }
+
+    #[test]
+    fn only_a_group_whose_maker_is_gone_is_an_orphan() {
+        assert!(!is_orphan(&format!("txupgrade-0123456789abcdef-{}-1f-0", std::process::id())));
+        assert!(is_orphan("txupgrade-0123456789abcdef-4294967295-1f-0"));
+        assert!(!is_orphan("txupgrade.service"));
+        assert!(!is_orphan("user.slice"));
     }
 
     #[test]

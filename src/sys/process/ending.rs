@@ -73,7 +73,7 @@ pub fn end_left(log: &Log, exit: &Exit) -> Result<Vec<(u32, String)>> {
     let ended = end(&|| trace.find())?;
     known.remove(at);
     if let Some(records) = &log.records {
-        records::over(records, trace.pid, records::token_hash(log.token()));
+        records::over(records, trace.pid, records::hash(&log.mark));
     }
     cgroup::sweep(&trace.group);
     Ok(ended)
@@ -81,10 +81,11 @@ pub fn end_left(log: &Log, exit: &Exit) -> Result<Vec<(u32, String)>> {
 
 /// Ends every process that was started under `token` (recorded in the `processes` file of `dir`, the logs of one transaction): TERM, 10 s, KILL. Returns those ended; an error names one that cannot be.
 pub fn end_all(dir: &Path, token: &str) -> Result<Vec<(u32, String)>> {
-    let hash = records::token_hash(token);
+    let mark = records::mark(dir, token);
+    let hash = records::hash(&mark);
     let started = records::read(dir, hash)?;
     let mut variable = OsString::from("TXUPGRADE_TOKEN=");
-    variable.push(token);
+    variable.push(&mark);
     let prefix = group_prefix(hash);
     let ended = end(&|| seen::all().filter(|one| belongs(one, &started, &variable, &prefix)).collect())?;
     cgroup::sweep(&prefix);

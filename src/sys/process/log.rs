@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use regex::bytes::Regex;
-
+use super::secrets::Secrets;
 use super::{ending::Trace, records};
 use crate::error::{Error, OrSay, Result};
 use crate::sys::{clock, files};
 
 /// How much of a program's output is kept in memory, from its beginning and again from its end.
 const KEPT: u64 = 32 << 20;
+/// How much more of a program's output stays on disk. What is older than that, and not the beginning, is given back
+/// to the filesystem: a program that asks the same question for ever must not fill the disk that the journal needs.
+const FLOOD: u64 = if cfg!(test) { 16 << 20 } else { 1 << 30 };
 /// How much is read at once.
 const PIECE: usize = 1 << 20;
 /// A line longer than this is shown in pieces.
@@ -31,7 +33,8 @@ pub(super) type Left = (Trace, Vec<(u32, String)>);
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
-    token: String,
+    /// What all its programs have in their environment as `TXUPGRADE_TOKEN`.
+    pub(super) mark: String,
     /// Appends, whoever writes; programs inherit it.
     pub(super) file: File,
     /// The same file, written at a place: in one opened for appending the kernel would append.
@@ -55,7 +58,7 @@ impl Log {
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .or_say(|| format!("cannot open the log `{}`", path.display()))?;
-        let log = Log::over(file, path, token, Some(records::open(dir)?))?;
+        let log = Log::over(file, path, records::mark(dir, token), Some(records::open(dir)?))?;
         log.also_secret(secrets);
         log.mask(0, log.len())?;
         Ok(log)
@@ -66,16 +69,15 @@ impl Log {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let token = format!("transient-{}-{}-{next}", std::process::id(), clock::since_boot());
-        Log::over(unnamed()?, Path::new(""), &token, None)
+        Log::over(unnamed()?, Path::new(""), token, None)
     }
 
-    fn over(file: File, path: &Path, token: &str, records: Option<File>) -> Result<Log> {
+    fn over(file: File, path: &Path, mark: String, records: Option<File>) -> Result<Log> {
         let say = || format!("cannot open the log `{}`", path.display());
         let again = format!("/proc/self/fd/{}", file.as_raw_fd());
         let patch = OpenOptions::new().read(true).write(true).open(again).or_say(say)?;
-        let token = token.to_owned();
         let (secrets, left) = (RwLock::default(), Mutex::default());
-        Ok(Log { path: path.into(), token, file, patch, secrets, records, left })
+        Ok(Log { path: path.into(), mark, file, patch, secrets, records, left })
     }
 
     /// The same log with secrets to mask from now on, such as those of an `env_file`.
@@ -91,11 +93,6 @@ impl Log {
     /// Where it is; empty for a transient one.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// What all programs of the task have in their environment as `TXUPGRADE_TOKEN`.
-    pub fn token(&self) -> &str {
-        &self.token
     }
 
     /// Appends a line of our own (`$ notes-ctl stop`, `= exit status 0 after 0.3 s`), secrets masked. That it cannot be written stops nothing.
@@ -138,7 +135,8 @@ impl Log {
         let say = || format!("cannot read the log `{}`", self.path.display());
         let read = |from: u64, to: u64| {
             let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
-            self.patch.read_exact_at(&mut bytes, from).or_say(say)?;
+            let count = self.fill(&mut bytes, from).or_say(say)?;
+            bytes.truncate(count);
             Ok(match String::from_utf8(bytes) {
                 Ok(text) => text,
                 Err(broken) => String::from_utf8_lossy(broken.as_bytes()).into_owned(),
@@ -161,23 +159,46 @@ impl Log {
         let mut bytes = vec![0; PIECE.max(4 * secrets.longest)];
         let mut at = from;
         while at < to {
+            match rustix::fs::seek(&self.patch, rustix::fs::SeekFrom::Data(at)) {
+                // Nothing but holes from here on.
+                Err(rustix::io::Errno::NXIO) => break,
+                Ok(data) if data > at => at = data,
+                Ok(_) | Err(_) => {}
+            }
+            if at >= to {
+                break;
+            }
             let count = bytes.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
             let piece = &mut bytes[..count];
-            self.patch.read_exact_at(piece, at).or_say(say)?;
-            for found in pattern.find_iter(piece) {
+            let got = self.fill(piece, at).or_say(say)?;
+            for found in pattern.find_iter(&piece[..got]) {
                 let stars = vec![b'*'; found.len()];
                 self.patch.write_all_at(&stars, at + found.start() as u64).or_say(say)?;
             }
-            let last = at + count as u64 >= to;
+            let last = got < count || at + count as u64 >= to;
             // A secret may begin in this piece and end in the next.
-            at += if last { count } else { count - secrets.longest } as u64;
+            at += if last { to - at } else { (count - secrets.longest) as u64 };
         }
         Ok(())
     }
 
+    /// Reads as much as there is: a program that was left running may cut the file short at any time.
+    fn fill(&self, bytes: &mut [u8], from: u64) -> std::io::Result<usize> {
+        let mut got = 0;
+        while got < bytes.len() {
+            match self.patch.read_at(&mut bytes[got..], from + got as u64) {
+                Ok(0) => break,
+                Ok(count) => got += count,
+                Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(got)
+    }
+
     /// Follows what is appended from `from` on.
     pub(super) fn tail(&self, from: u64) -> Tail<'_> {
-        Tail { log: self, at: from, line: Vec::new() }
+        Tail { log: self, at: from, dry: from + KEPT, line: Vec::new() }
     }
 }
 
@@ -185,6 +206,8 @@ impl Log {
 pub(super) struct Tail<'a> {
     log: &'a Log,
     at: u64,
+    /// From here on nothing was given back yet.
+    dry: u64,
     line: Vec<u8>,
 }
 
@@ -216,6 +239,18 @@ impl Tail<'_> {
                 }
             }
         }
+        self.give_back();
+    }
+
+    /// Gives the middle of a flood back to the filesystem; it then reads as NULs. Not all filesystems can do that.
+    fn give_back(&mut self) {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let to = self.at.saturating_sub(KEPT);
+        if to > self.dry && to - self.dry > FLOOD {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = fallocate(&self.log.patch, flags, self.dry, to - self.dry);
+            self.dry = to;
+        }
     }
 
     /// Hands out the rest, be the last line complete or not.
@@ -230,46 +265,6 @@ impl Tail<'_> {
         let text = String::from_utf8_lossy(&self.line[..count]).into_owned();
         self.line.drain(..count);
         each_line(&self.log.masked(text.trim_end_matches(['\n', '\r'])));
-    }
-}
-
-/// What must not be read by people.
-#[derive(Debug, Default)]
-struct Secrets {
-    words: Vec<String>,
-    pattern: Option<Regex>,
-    longest: usize,
-}
-
-impl Secrets {
-    fn new(words: impl IntoIterator<Item = String>) -> Secrets {
-        let mut all = Vec::new();
-        for word in words {
-            let word = word.trim_end_matches(['\n', '\r']);
-            // A key of many lines is shown line by line, and its lines are secrets too.
-            all.extend(word.lines().map(str::trim).filter(|line| line.len() >= 8 && *line != word).map(str::to_owned));
-            all.push(word.to_owned());
-        }
-        all.retain(|word| !word.is_empty());
-        all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        all.dedup();
-        let longest = all.first().map_or(0, String::len);
-        let either = all.iter().map(|word| regex::escape(word)).collect::<Vec<_>>().join("|");
-        let pattern = (!all.is_empty()).then(|| {
-            regex::bytes::RegexBuilder::new(&either)
-                .size_limit(usize::MAX)
-                .build()
-                .expect("escaped text is a regular expression")
-        });
-        Secrets { words: all, pattern, longest }
-    }
-
-    fn mask(&self, bytes: &mut [u8]) {
-        let Some(pattern) = &self.pattern else { return };
-        let found: Vec<_> = pattern.find_iter(bytes).map(|found| found.range()).collect();
-        for range in found {
-            bytes[range].fill(b'*');
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -71,9 +72,17 @@ impl Record {
     }
 }
 
-/// A number that stands for a token.
-pub(super) fn token_hash(token: &str) -> u64 {
-    let hash = blake3::hash(token.as_bytes());
+/// The token of the log directory `dir`, made different from the same token of any other: two state directories
+/// may both have a transaction `notes-3`.
+pub(super) fn mark(dir: &Path, token: &str) -> String {
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    let hash = blake3::hash(dir.as_os_str().as_bytes());
+    format!("{token}@{}", &hash.to_hex()[..16])
+}
+
+/// A number that stands for a mark.
+pub(super) fn hash(mark: &str) -> u64 {
+    let hash = blake3::hash(mark.as_bytes());
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"))
 }
 

@@ -39,7 +39,7 @@ pub(super) fn start(program: Program, log: &Log, account: Option<&Account>) -> R
         None => None,
     };
 
-    let token = records::token_hash(log.token());
+    let token = records::hash(&log.mark);
     let id = next_id(token);
     let group = Group::make(&id);
     let say = || format!("cannot start `{shown}`");
@@ -74,7 +74,7 @@ pub(super) fn start(program: Program, log: &Log, account: Option<&Account>) -> R
     if let Some(dir) = &program.dir {
         command.env("PWD", dir);
     }
-    command.env("TXUPGRADE_TOKEN", log.token()).env("TXUPGRADE_PROGRAM", &id);
+    command.env("TXUPGRADE_TOKEN", &log.mark).env("TXUPGRADE_PROGRAM", &id);
     // SAFETY: `leave` makes system calls only; what it uses is owned by the closure or open until the fork is over.
     unsafe { command.pre_exec(move || birth.leave()) };
 
@@ -96,6 +96,9 @@ fn next_id(token: u64) -> String {
 }
 
 /// What the child does between fork and exec.
+///
+/// Until it execs it also holds the locks we hold. So if we are killed in that moment, nobody can take over the
+/// transaction before the child is on record.
 struct Birth {
     group: Option<RawFd>,
     records: Option<RawFd>,

@@ -1,0 +1,69 @@
+//! The machine, exhaustively: every failure, every death and every pair of them, over many shapes of plans.
+//!
+//! A fake world is acted upon as the state says, while everything that can go wrong once or twice does: a task fails
+//! before, half-way in or after what it does, once or until it is mended; a signal comes; the process or the machine
+//! dies before a task is journaled, before it acts, half-way and after. Wherever the transaction waits for its
+//! operator, he gives every word that he can give. Each of these histories has to end in the world before or the
+//! world after, or stuck while something on the way back fails, and rolled back once it does not.
+//!
+//! `shapes` are the plans, `world` is what tasks act upon and what must hold when they do, `walk` goes through the
+//! histories. Equal states in equal worlds have equal futures (the state is a pure fold): each such situation is
+//! walked from once, however many histories come to it; two numbers are printed.
+
+mod shapes;
+mod walk;
+mod world;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use walk::{Tally, Walk};
+
+/// How many things go wrong in one history, at most.
+const TROUBLES: u8 = 2;
+
+#[test]
+fn every_history_ends_in_one_of_two_worlds() {
+    let started = Instant::now();
+    let shapes = shapes::all();
+    let next = AtomicUsize::new(0);
+    let walked = Mutex::new(Vec::new());
+    thread::scope(|threads| {
+        for _ in 0..2 {
+            let work = || {
+                while let Some(shape) = shapes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut walk = Walk::new(shape);
+                    let tally = walk.all(TROUBLES);
+                    walked.lock().unwrap_or_else(PoisonError::into_inner).push((shape.name, tally, walk.situations()));
+                }
+            };
+            // What is walked is deep, and a debug build's frames are large.
+            thread::Builder::new().stack_size(256 << 20).spawn_scoped(threads, work).unwrap();
+        }
+    });
+    let mut walked = walked.into_inner().unwrap();
+    walked.sort_by_key(|(name, ..)| *name);
+    let mut total = Tally::default();
+    let mut situations = 0;
+    let mut wrong = Vec::new();
+    for (name, tally, seen) in &walked {
+        match tally {
+            Ok(tally) => {
+                println!("{:>12} histories, {seen:>7} situations: {name}", tally.histories());
+                total += *tally;
+                situations += seen;
+            }
+            Err(trail) => wrong.push(format!("{name}:\n  {}", trail.join("\n  "))),
+        }
+    }
+    println!("{total}; {situations} situations in {:.1} s", started.elapsed().as_secs_f64());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert_eq!(walked.len(), shapes.len());
+    assert!(total.histories() > 500_000 && shapes.len() >= 10, "{total}");
+    // None of the ends is there only in theory.
+    assert!(
+        [total.committed, total.aborted, total.rolled_back, total.released, total.was_stuck].iter().all(|n| *n > 0)
+    );
+}
