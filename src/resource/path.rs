@@ -9,11 +9,11 @@ use super::{Captured, Changes, Claim, Estimate, Kind, Resource};
 use crate::context::{Context, Direction};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::plan::{Fields, Scope, Template};
-use crate::store::{Head, ObjectId, Tree};
+use crate::store::{Head, ObjectId, Tree, side_paths};
 use crate::sys::clock;
 
 /// `kind = "path"`.
-pub const KIND: Kind = Kind { name: "path", read };
+pub(super) const KIND: Kind = Kind { name: "path", read };
 
 fn read(fields: &mut Fields) -> Box<dyn Resource> {
     Box::new(PathResource {
@@ -40,8 +40,9 @@ impl PathResource {
         // `/opt/notes/` and `/opt/./notes` are `/opt/notes`; `..` would have to be looked up.
         let plain: PathBuf = path.components().collect();
         if plain.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(Error::new(format!("the path `{}` has `..` in it", path.display()))
-                .hint("write the path without `..`"));
+            return Err(
+                Error::new(format!("the path `{}` has `..` in it", path.display())).hint("write the path without `..`")
+            );
         }
         Ok(plain)
     }
@@ -101,6 +102,24 @@ impl Resource for PathResource {
 
     fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         cx.store.diff_tree(manifest, &self.tree(cx)?)
+    }
+
+    fn precaptures(&self) -> bool {
+        true
+    }
+
+    fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
+        let tree = self.tree(cx)?;
+        let tell = |done, total| cx.monitor.progress(&cx.subject, done, total);
+        match part {
+            None => cx.store.restore_tree(manifest, &tree, &cx.tx, &tell),
+            Some(part) => cx.store.restore_part(manifest, &tree, part, &cx.tx, &tell),
+        }
+        .map(drop)
+    }
+
+    fn leftovers(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(side_paths(&cx.tx, &self.path(&cx.scope)?))
     }
 
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {

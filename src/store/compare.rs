@@ -53,16 +53,45 @@ enum State {
     Extra { change: usize, fixes: usize, holds: Option<(Vec<u8>, Why)>, in_place_of: Option<Type> },
     /// Only in the manifest.
     Missing,
+    /// In both, and only on the way to what is compared.
+    Around,
     /// Left alone.
     Skipped,
 }
 
-/// Compares.
+/// How an entry stands to the part that is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// It is the part, or in it.
+    In,
+    /// The part is in it.
+    Around,
+    /// Neither.
+    Out,
+}
+
+fn scope(part: &[u8], path: &[u8]) -> Scope {
+    if path == part || is_inside(path, part) {
+        Scope::In
+    } else if is_inside(part, path) {
+        Scope::Around
+    } else {
+        Scope::Out
+    }
+}
+
+/// Whether `path` is below `dir`.
+pub(crate) fn is_inside(path: &[u8], dir: &[u8]) -> bool {
+    dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/')
+}
+
+/// Compares what is at `part` (empty: everything) and below it. Of the directories around it, only that they are there.
 pub(crate) fn compare(
     store: &Store,
     head: &StoredHead,
     anchor: Option<&Anchor>,
     protect: &Protect,
+    part: &[u8],
 ) -> Result<Comparison> {
     let mut walk = anchor.map(|anchor| Walk::new(anchor, protect));
     let mut entries = store.entries(head);
@@ -94,12 +123,28 @@ pub(crate) fn compare(
             (None, None) => break,
         };
         work.leave(path);
-        if matches!(work.levels.last(), Some(Level { state: State::Skipped, .. })) {
+        let scope = scope(part, path);
+        if scope == Scope::Out
+            && let (Some(_), Some(walk)) = (&live, &mut walk)
+        {
+            walk.skip();
+        }
+        if scope == Scope::Out {
+            // Nobody asked.
+        } else if matches!(work.levels.last(), Some(Level { state: State::Skipped, .. })) {
             // Only the manifest can have something below: the walk does not go there.
         } else {
             match (old, &live) {
                 (Some(old), None) => work.missing(old),
+                (None, Some(_)) if scope == Scope::Around => {}
                 (None, Some(live)) => work.extra(live, None),
+                (Some(old), Some(live)) if scope == Scope::Around => {
+                    if live.facts.kind == Type::Dir && live.state == Whose::Ours {
+                        work.enter(old.path.0, State::Around);
+                    } else {
+                        work.out.refusals.push(format!("`{}` is in the way", work.shown(&live.path)));
+                    }
+                }
                 (Some(old), Some(live)) => {
                     if work.both(old, live)? == Below::Skip
                         && let Some(walk) = &mut walk

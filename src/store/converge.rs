@@ -5,6 +5,7 @@
 //! displaced is kept; set directories' metadata; sync; compare again. A restore that died is simply run again.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, RenameFlags};
@@ -27,21 +28,44 @@ impl Store {
     pub fn diff_tree(&self, manifest: ObjectId, tree: &Tree) -> Result<Changes> {
         let head = self.stored_head(manifest)?;
         let anchor = Anchor::at(&tree.path)?;
-        let compared = self.compare(&head, tree, anchor.as_ref())?;
+        let compared = self.compare(&head, tree, anchor.as_ref(), b"")?;
         Ok(Changes { items: compared.changes })
     }
 
-    fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>) -> Result<Comparison> {
+    fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>, part: &[u8]) -> Result<Comparison> {
         let protect = match anchor {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
-        compare(self, head, anchor, &protect)
+        compare(self, head, anchor, &protect, part)
     }
 
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
     pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
+        self.converge(manifest, tree, None, tx, tell)
+    }
+
+    /// The same for what is at `part`, an absolute path in the tree, and below it only.
+    pub fn restore_part(
+        &self,
+        manifest: ObjectId,
+        tree: &Tree,
+        part: &Path,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<Changes> {
+        self.converge(manifest, tree, Some(part), tx, tell)
+    }
+
+    fn converge(
+        &self,
+        manifest: ObjectId,
+        tree: &Tree,
+        part: Option<&Path>,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<Changes> {
         let head = self.stored_head(manifest)?;
         let anchor = match Anchor::at(&tree.path)? {
             Some(anchor) => anchor,
@@ -51,7 +75,11 @@ impl Store {
                 Anchor::at(&tree.path)?.or_say(|| format!("cannot open `{}`", tree.path.display()))?
             }
         };
-        let compared = self.compare(&head, tree, Some(&anchor))?;
+        let part = match part {
+            None => Vec::new(),
+            Some(part) => relative(part, tree, &anchor)?,
+        };
+        let compared = self.compare(&head, tree, Some(&anchor), &part)?;
         refuse(&compared, &anchor)?;
         if !compared.fixes.is_empty() {
             let side = Side::make(&anchor, tx)?;
@@ -68,7 +96,7 @@ impl Store {
                     return Err(error);
                 }
             }
-            let left = self.compare(&head, tree, Some(&anchor))?;
+            let left = self.compare(&head, tree, Some(&anchor), &part)?;
             if !left.changes.is_empty() {
                 return Err(differs_still(&anchor, &left));
             }
@@ -77,6 +105,14 @@ impl Store {
         items.extend(compared.kept);
         Ok(Changes { items })
     }
+}
+
+/// A path in the tree, as entries are named.
+fn relative(part: &Path, tree: &Tree, anchor: &Anchor) -> Result<Vec<u8>> {
+    let inside = part.strip_prefix(&tree.path).or_else(|_| part.strip_prefix(anchor.root()));
+    let inside = inside.or_say(|| format!("`{}` is not in `{}`", part.display(), tree.path.display()))?;
+    let plain: std::path::PathBuf = inside.components().collect();
+    Ok(plain.as_os_str().as_bytes().to_vec())
 }
 
 fn differs_still(anchor: &Anchor, left: &Comparison) -> Error {

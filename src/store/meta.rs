@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::live::Facts;
@@ -130,9 +130,4 @@ pub(crate) fn set_mtime(fd: &OwnedFd, mtime: Time) -> rustix::io::Result<()> {
         last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() },
     };
     rustix::fs::utimensat(CWD, name_of(fd), &times, AtFlags::empty())
-}
-
-/// Opens what stands under a name, whatever it is, to work on its metadata.
-pub(crate) fn open(dir: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-    super::live::beneath(dir, path, OFlags::PATH)
 }

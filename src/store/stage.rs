@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::Store;
-use super::compare::Fix;
+use super::compare::{Fix, is_inside};
 use super::fetch::{OnBad, Want, fetch};
 use super::live::{Anchor, beneath, create, split};
 use super::manifest::{Entry, Type, chunks_of};
@@ -115,10 +115,6 @@ pub(crate) fn stage(
         stage.complete(dir, &at)?;
     }
     Ok(Staged { slots: stage.slots })
-}
-
-fn is_inside(path: &[u8], dir: &[u8]) -> bool {
-    dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/')
 }
 
 impl Stage<'_> {

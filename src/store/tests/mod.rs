@@ -8,7 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::*;
-use crate::resource::{Captured, Changes, What};
+use crate::resource::{Captured, Changes};
+
+mod damage;
+mod odd;
+mod shelf;
+mod trees;
 
 struct World {
     dir: tempfile::TempDir,
@@ -163,6 +168,11 @@ fn build(root: &Path) {
     set_mtime(&root.join("a"), 1_234_567_890, 987_654_321);
     set_mtime(&root.join("empty-dir"), 1_111_111_111, 0);
     set_mtime(root, 1_500_000_000, 7);
+    settle();
+}
+
+/// Waits until the times of what was written just now are safely past.
+fn settle() {
     std::thread::sleep(Duration::from_millis(60));
 }
 
@@ -188,48 +198,4 @@ fn wreck(root: &Path, outside: &Path) {
     std::fs::remove_dir(root.join("empty-dir")).unwrap();
     rustix::fs::lremovexattr(root.join("dangling"), "trusted.note").unwrap();
     set_xattr(&root.join("n".repeat(255)), "user.added", b"1");
-}
-
-#[test]
-fn a_wrecked_tree_comes_back_with_everything() {
-    let world = World::new();
-    let (root, tree) = (world.root(), world.tree());
-    build(&root);
-    let original = world.path("original");
-    copy(&root, &original);
-    let captured = world.capture(&tree, None);
-    assert_eq!(captured.warnings, Vec::<String>::new());
-    assert_eq!(world.diff(captured.manifest, &tree), Changes::default());
-    assert_eq!(rsync(&original, &root), "");
-
-    let outside = world.path("outside");
-    write(&outside.join("a"), "must stay");
-    wreck(&root, &outside);
-    let changes = world.diff(captured.manifest, &tree);
-    assert!(!changes.is_empty());
-    assert_eq!(world.restore(captured.manifest, &tree), changes);
-    assert_eq!(rsync(&original, &root), "");
-    assert_eq!(world.diff(captured.manifest, &tree), Changes::default());
-    assert_eq!(std::fs::read_to_string(outside.join("a")).unwrap(), "must stay");
-    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
-    // The holes are holes again.
-    assert!(std::fs::metadata(root.join("sparse")).unwrap().blocks() * 512 < 4 << 20);
-    assert_eq!(std::fs::metadata(root.join("hole")).unwrap().blocks(), 0);
-
-    assert_eq!(world.restore(captured.manifest, &tree), Changes::default());
-    sweep("notes-1", &root).unwrap();
-    assert_eq!(std::fs::read_dir(world.path("live")).unwrap().count(), 1);
-}
-
-#[test]
-fn a_tree_that_is_gone_comes_back() {
-    let world = World::new();
-    let (root, tree) = (world.root(), world.tree());
-    build(&root);
-    let original = world.path("original");
-    copy(&root, &original);
-    let captured = world.capture(&tree, None);
-    std::fs::remove_dir_all(world.path("live")).unwrap();
-    world.restore(captured.manifest, &tree);
-    assert_eq!(rsync(&original, &root), "");
 }

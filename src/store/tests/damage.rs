@@ -1,0 +1,134 @@
+//! Archives and indexes that are damaged, missing or new.
+
+use super::*;
+
+fn archives(world: &World) -> Vec<PathBuf> {
+    let all = archive::list(&world.store.archives()).unwrap();
+    all.into_iter().map(|(name, _)| archive::path_of(&world.store.archives(), name)).collect()
+}
+
+impl World {
+    fn reopen(&mut self) {
+        self.store = Store::open(&self.path("state"), &self.path("state/tmp/1")).unwrap();
+    }
+
+    fn shown(&self, error: &Error) -> String {
+        let mut text = error.to_string().replace(&self.dir.path().display().to_string(), "DIR");
+        for hex in regex::Regex::new("[0-9a-f]{64}").unwrap().find_iter(&text.clone()) {
+            text = text.replace(hex.as_str(), "HASH");
+        }
+        text
+    }
+}
+
+/// Flips a byte in the frame that holds an object.
+fn flip(world: &World, id: ObjectId) {
+    let place = world.store.index.find(id).unwrap().unwrap();
+    let path = world.store.index.path(place.archive).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = place.frame as usize + place.packed as usize / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_is_named_and_nothing_is_written() {
+    let mut world = World::new();
+    let (root, tree) = (world.root(), world.tree());
+    write(&root.join("a"), noise(1, 5000));
+    write(&root.join("b"), noise(2, 3 << 20));
+    let captured = world.capture(&tree, None);
+    let read = world.store.prove(&[captured.manifest], &|_, _| ()).unwrap();
+    assert_eq!(read, 5000 + (3 << 20));
+    flip(&world, ObjectId::of(&noise(1, 5000)));
+    world.reopen();
+    let error = world.store.prove(&[captured.manifest], &|_, _| ()).unwrap_err();
+    assert_eq!(error.fault, Fault::Damage);
+    insta::assert_snapshot!(world.shown(&error), @"");
+
+    write(&root.join("a"), "new");
+    write(&root.join("b"), "new");
+    write(&root.join("c"), "new");
+    let error = world.store.restore_tree(captured.manifest, &tree, "notes-1", &|_, _| ()).unwrap_err();
+    assert_eq!(error.fault, Fault::Damage);
+    insta::assert_snapshot!(world.shown(&error), @"");
+    for name in ["a", "b", "c"] {
+        assert_eq!(std::fs::read_to_string(root.join(name)).unwrap(), "new");
+    }
+    // Nothing is left beside it either.
+    assert_eq!(std::fs::read_dir(world.path("live")).unwrap().count(), 1);
+    let verified = world.store.verify(&|_, _| ()).unwrap();
+    assert!(verified.damage.iter().any(|line| line.ends_with("`a` cannot be restored")), "{:?}", verified.damage);
+    // What is still right need not be read from the store.
+    write(&root.join("a"), noise(1, 5000));
+    write(&root.join("b"), noise(2, 3 << 20));
+    world.restore(captured.manifest, &tree);
+}
+
+#[test]
+fn a_whole_store_verifies() {
+    let world = World::new();
+    build(&world.root());
+    world.capture(&world.tree(), None);
+    world.store.put(b"plan").unwrap();
+    let verified = world.store.verify(&|_, _| ()).unwrap();
+    assert_eq!((verified.damage.len(), verified.archives), (0, 2));
+    assert_eq!(verified.bytes, world.store.size().unwrap());
+}
+
+#[test]
+fn the_index_can_be_deleted() {
+    let mut world = World::new();
+    let (root, tree) = (world.root(), world.tree());
+    build(&root);
+    let captured = world.capture(&tree, None);
+    let count = world.store.index.count().unwrap();
+    for bytes in [None, Some(&b"not an index, but long enough to be taken for a damaged one"[..]), Some(b"")] {
+        let index = world.path("state/store/index.db");
+        std::fs::remove_file(&index).unwrap();
+        if let Some(bytes) = bytes {
+            std::fs::write(&index, bytes).unwrap();
+        }
+        world.reopen();
+        assert_eq!(world.store.index.count().unwrap(), count);
+    }
+    assert_eq!(world.store.reindex().unwrap().objects, count);
+    let outside = world.path("outside");
+    write(&outside, "x");
+    wreck(&root, &outside);
+    world.restore(captured.manifest, &tree);
+    assert_eq!(world.store.list_manifests().unwrap()[0].id, captured.manifest);
+}
+
+#[test]
+fn a_missing_archive_is_named_and_its_objects_are_written_again() {
+    let mut world = World::new();
+    let tree = world.tree();
+    write(&world.root().join("a"), "content");
+    settle();
+    let first = world.capture(&tree, None);
+    std::fs::remove_file(&archives(&world)[0]).unwrap();
+    world.reopen();
+    let error = world.store.head(first.manifest).unwrap_err();
+    insta::assert_snapshot!(world.shown(&error), @"");
+    // The lost manifest as base only costs a full capture.
+    let second = world.store.capture_tree(head(), &tree, Some(first.manifest), &|_| Ok(())).unwrap();
+    assert_eq!((second.read, second.warnings.len()), (7, 1));
+    world.store.prove(&[second.manifest], &|_, _| ()).unwrap();
+}
+
+#[test]
+fn a_truncated_archive_is_told() {
+    let mut world = World::new();
+    write(&world.root().join("a"), noise(1, 100_000));
+    let captured = world.capture(&world.tree(), None);
+    let path = archives(&world)[0].clone();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    world.reopen();
+    assert!(world.store.head(captured.manifest).is_err());
+    assert!(!world.store.verify(&|_, _| ()).unwrap().damage.is_empty());
+    std::fs::remove_file(world.path("state/store/index.db")).unwrap();
+    world.reopen();
+    assert!(world.store.head(captured.manifest).is_err());
+}
