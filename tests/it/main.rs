@@ -1,6 +1,9 @@
 //! The integration tests: one binary, a module for each thing that is shown.
 
 // A test says what is wrong by panicking, and helpers are tests too.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
+mod bed;
+mod fidelity;
 mod layers;
+mod tree;
