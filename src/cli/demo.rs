@@ -43,46 +43,37 @@ impl Demo {
         let ground = lay_out(&dir)?;
         let shown = show(cx, &ground);
         if self.keep {
-            shown.map(|outcome| outcome.answer(&ground, Some(to_try(&ground))))
-        } else {
-            // What is torn down is told only if nothing worse is.
-            let torn = ground.tear_down().and_then(|()| files::remove_tree(&ground.dir));
-            let outcome = shown?;
-            torn?;
-            Ok(outcome.answer(&ground, None))
+            let transactions =
+                shown.map_err(|error| error.hint(format!("everything is left in `{}`", ground.dir.display())))?;
+            return Ok(answer(&transactions, Some(&ground)));
         }
+        // What goes wrong in tearing down is told only if nothing worse is.
+        let torn = ground.tear_down().and_then(|()| files::remove_tree(&ground.dir));
+        let transactions =
+            shown.map_err(|error| error.hint("`txupgrade demo --keep` leaves everything to be looked at"))?;
+        torn?;
+        Ok(answer(&transactions, None))
     }
 }
 
-struct Outcome {
-    works: u8,
-    breaks: u8,
-    history: Value,
-}
-
-/// Upgrades, fails to upgrade, and shows the history of both.
-fn show(cx: &Cx, ground: &Ground) -> Result<Outcome> {
+/// Upgrades, fails to upgrade, and shows the history of both, which it returns.
+fn show(cx: &Cx, ground: &Ground) -> Result<Value> {
     let typist = Typist { cx: Cx { dir: ground.state.clone(), stop: Arc::clone(&cx.stop), ..cx.clone() }, ground };
-    let page = || ground.page("/").map(|page| first_line(&page.text)).unwrap_or_else(|error| error.to_string());
-    typist.looks(&page());
-    typist.types(&["plan", &plan(&ground.plans.works)])?;
-    let works = typist.types(&["run", &plan(&ground.plans.works)])?;
-    typist.looks(&page());
-    let breaks = typist.types(&["run", &plan(&ground.plans.breaks)])?;
-    typist.looks(&page());
-    typist.types(&["history"])?;
-    let history = Cli::try_parse_from(["txupgrade", "history"])
-        .or_say(|| "cannot type a command")?
-        .command
-        .perform(&typist.cx)?
-        .json;
-    if works != exit::DONE || breaks != exit::ROLLED_BACK {
-        return Err(Error::new("the demo did not go as it should")
-            .because(format!("the upgrade that works ended with exit status {works}, which should be 0"))
-            .because(format!("the one that breaks ended with exit status {breaks}, which should be 3"))
-            .hint("`txupgrade demo --keep` leaves everything there to be looked at"));
-    }
-    Ok(Outcome { works, breaks, history })
+    typist.looks()?;
+    typist.types(&["plan", &plan(&ground.plans.works)], exit::DONE)?;
+    typist.types(&["run", &plan(&ground.plans.works)], exit::DONE)?;
+    typist.looks()?;
+    typist.types(&["run", &plan(&ground.plans.breaks)], exit::ROLLED_BACK)?;
+    typist.looks()?;
+    typist.types(&["history"], exit::DONE)?;
+    let history = typed(&["history"])?.perform(&typist.cx)?.json;
+    Ok(history["transactions"].clone())
+}
+
+/// What a command line says.
+fn typed(command: &[&str]) -> Result<super::Command> {
+    let words = ["txupgrade"].iter().chain(command);
+    Ok(Cli::try_parse_from(words).or_say(|| "cannot type a command")?.command)
 }
 
 /// Types commands on the demo's ground.
@@ -92,51 +83,40 @@ struct Typist<'a> {
 }
 
 impl Typist<'_> {
-    /// Shows a command as it would be typed, and carries it out. Returns its exit status.
-    fn types(&self, command: &[&str]) -> Result<u8> {
-        let state = self.ground.state.to_string_lossy();
+    /// Shows a command as it would be typed, and carries it out; it has to end with `status`.
+    fn types(&self, command: &[&str], status: u8) -> Result<()> {
         let ui = &self.cx.ui;
+        let state = self.ground.state.display();
         ui.say(&format!("\n{} txupgrade --state-dir {state} {}\n", ui.err.bold("$"), command.join(" ")));
-        let words = ["txupgrade"].iter().chain(command);
-        let cli = Cli::try_parse_from(words).or_say(|| "cannot type a command")?;
-        if self.cx.json {
-            let done = cli.command.perform(&self.cx);
+        let mut done = typed(command)?.perform(&self.cx);
+        if let (true, Ok(answer)) = (self.cx.json, &mut done) {
             // One object is printed, at the end.
-            return Ok(match done {
-                Ok(answer) => {
-                    ui.say(&answer.talk);
-                    answer.exit
-                }
-                Err(error) => {
-                    ui.say(&super::report::error(&error, ui.err));
-                    exit::of_error(&error)
-                }
-            });
+            answer.data.clear();
         }
-        Ok(emit(ui, false, cli.command.perform(&self.cx)))
+        let exit = emit(ui, false, done);
+        if exit == status {
+            return Ok(());
+        }
+        Err(Error::new(format!("`txupgrade {}` ended with exit status {exit}", command.join(" ")))
+            .because(format!("in the demo it should end with {status}")))
     }
 
     /// Shows what the application's page says.
-    fn looks(&self, page: &str) {
+    fn looks(&self) -> Result<()> {
+        let page = self.ground.page("/")?;
+        let head = page.text.lines().find(|line| line.contains("<h1>")).unwrap_or("");
         let ui = &self.cx.ui;
         let prompt = ui.err.bold("$");
-        ui.say(&format!("\n{prompt} curl http://{}/ | head -n 1\n{}\n", self.ground.address, words::clean(page)));
+        ui.say(&format!("\n{prompt} curl -s http://{}/ | grep h1\n{}\n", self.ground.address, words::clean(head)));
+        Ok(())
     }
 }
 
-impl Outcome {
-    fn answer(self, ground: &Ground, talk: Option<String>) -> Answer {
-        let dir = talk.is_some().then(|| ground.dir.to_string_lossy().into_owned());
-        let fields = json!({
-            "dir": dir, "works": self.works, "breaks": self.breaks, "transactions": self.history["transactions"],
-        });
-        let json = json::object("demo", exit::DONE, fields);
-        Answer { json, data: String::new(), talk: talk.unwrap_or_default(), exit: exit::DONE }
-    }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+fn answer(transactions: &Value, left: Option<&Ground>) -> Answer {
+    let dir = left.map(|ground| ground.dir.to_string_lossy());
+    let fields = json!({ "dir": dir, "transactions": transactions });
+    let json = json::object("demo", exit::DONE, fields);
+    Answer { json, data: String::new(), talk: left.map(to_try).unwrap_or_default(), exit: exit::DONE }
 }
 
 fn plan(path: &Path) -> String {

@@ -101,7 +101,7 @@ pub(crate) fn forecast(forecast: &Forecast, exit: u8) -> Value {
     let findings: Vec<Value> = forecast
         .findings
         .iter()
-        .map(|(check, passed, found)| json!({ "check": check, "passed": passed, "found": found }))
+        .map(|(check, finding)| json!({ "check": check, "passed": finding.passed(), "found": finding.found }))
         .collect();
     let notices: Vec<Value> =
         forecast.notices.iter().map(|(name, text)| json!({ "name": name, "text": text })).collect();

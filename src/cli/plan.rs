@@ -36,7 +36,7 @@ impl Plan {
 
 pub(super) fn answer(forecast: &Forecast, out: Paint, err: Paint) -> Answer {
     let unmet: Vec<&str> =
-        forecast.findings.iter().filter(|(_, passed, _)| !passed).map(|(check, _, _)| check.as_str()).collect();
+        forecast.findings.iter().filter(|(_, finding)| !finding.passed()).map(|(check, _)| check.as_str()).collect();
     let exit = if unmet.is_empty() { exit::DONE } else { exit::FAILED };
     let mut talk = String::new();
     for warning in &forecast.warnings {
@@ -87,9 +87,9 @@ fn render(forecast: &Forecast, paint: Paint) -> String {
         let rows: Vec<Vec<String>> = forecast
             .findings
             .iter()
-            .map(|(check, passed, found)| {
-                let answer = if *passed { paint.good("yes") } else { paint.bad("no") };
-                vec![format!("  {answer}"), words::clean(check).into_owned(), words::clean(found).into_owned()]
+            .map(|(check, finding)| {
+                let answer = if finding.passed() { paint.good("yes") } else { paint.bad("no") };
+                vec![format!("  {answer}"), words::clean(check).into_owned(), words::clean(&finding.found).into_owned()]
             })
             .collect();
         text.push_str(&words::table(&rows));
@@ -103,8 +103,9 @@ fn render(forecast: &Forecast, paint: Paint) -> String {
         ));
     }
     let seconds = forecast.seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    let time = seconds.map_or_else(String::new, |seconds| {
-        format!(", in about {}", words::span(Duration::from_secs_f64(seconds.min(1e9))))
+    let time = seconds.map_or_else(String::new, |seconds| match seconds {
+        ..1.0 => ", in less than a second".to_owned(),
+        _ => format!(", in about {}", words::span(Duration::from_secs_f64(seconds.min(1e9)))),
     });
     text.push_str(&format!(
         "\n{} to capture{time}; {} free for the store\n",

@@ -11,7 +11,7 @@ use super::ui::Paint;
 use super::words;
 use crate::error::Error;
 use crate::ops::{Place, Standing};
-use crate::tx::{Outcome, Reason, TaskId};
+use crate::tx::{Action, Outcome, Reason, TaskId};
 
 /// An error as lines.
 pub(crate) fn error(error: &Error, paint: Paint) -> String {
@@ -112,7 +112,7 @@ pub(crate) fn advice(standing: &Standing) -> Vec<(Lead, String)> {
         Place::Applied => vec![next(format!("`txupgrade commit {tx}` resumes, asks the checks and keeps it")), back],
         Place::OnHold { task } => {
             let again = match task.action {
-                crate::tx::Action::Apply => format!(
+                Action::Apply => format!(
                     "`txupgrade apply {tx}` runs it again (`--skip {}`: it is done by hand)",
                     words::clean(&task.subject)
                 ),
@@ -253,7 +253,9 @@ impl Lines {
             for hint in &failure.hints {
                 self.hint(hint);
             }
-            self.hint(&format!("its output is in `{}`", log_command(standing, task)));
+            if runs_programs(task) {
+                self.hint(&format!("its output is in `{}`", log_command(standing, task)));
+            }
         }
     }
 
@@ -294,13 +296,12 @@ impl Lines {
         for hint in &failure.hints {
             self.hint(hint);
         }
-        let output = format!("its output is in `{}`", log_command(standing, task));
-        match plan {
-            Some(plan) => {
-                let plan = words::clean(&plan.to_string_lossy()).into_owned();
-                self.hint(&format!("{output}; after a fix, `txupgrade run {plan}` again"));
-            }
-            None => self.hint(&output),
+        let output = runs_programs(task).then(|| format!("its output is in `{}`", log_command(standing, task)));
+        let again =
+            plan.map(|plan| format!("after a fix, `txupgrade run {}` again", words::clean(&plan.to_string_lossy())));
+        let last: Vec<String> = output.into_iter().chain(again).collect();
+        if !last.is_empty() {
+            self.hint(&last.join("; "));
         }
     }
 
@@ -343,11 +344,19 @@ pub(crate) fn subjects(tasks: &[TaskId]) -> String {
     let names: Vec<String> = tasks
         .iter()
         .map(|task| match task.action {
-            crate::tx::Action::Restore | crate::tx::Action::Reinstate => format!("`{}`", words::clean(&task.subject)),
+            Action::Restore | Action::Reinstate => format!("`{}`", words::clean(&task.subject)),
             _ => words::task(task),
         })
         .collect();
     if names.is_empty() { "nothing".to_owned() } else { words::list(&names) }
+}
+
+/// Whether a task is about programs of the plan, whose output is then kept.
+fn runs_programs(task: &TaskId) -> bool {
+    matches!(
+        task.action,
+        Action::Prepare | Action::Quiesce | Action::Apply | Action::Resume | Action::Finish | Action::Undo
+    )
 }
 
 fn log_command(standing: &Standing, task: &TaskId) -> String {

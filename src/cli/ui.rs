@@ -385,7 +385,12 @@ mod tests {
 
     #[test]
     fn a_line_per_task_as_it_ends() {
-        insta::assert_snapshot!(shown(Loudness::Normal), @"");
+        insta::assert_snapshot!(shown(Loudness::Normal), @r"
+      capture code                0.0 s   312 MB, 4.1 MB new
+      apply migrate               0.0 s   failed: `notes migrate` ended with exit status 3
+    notes-3: turns back: step `migrate` failed
+    warning: `/opt/notes/cache` is a mount point; it is not captured
+    ");
     }
 
     #[test]

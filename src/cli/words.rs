@@ -78,13 +78,11 @@ pub(crate) fn task(task: &TaskId) -> String {
         Action::Recheck => format!("recheck `{subject}`"),
         Action::Quiesce => format!("quiesce `{subject}`"),
         Action::Prove => format!("proof of `{subject}`"),
-        Action::Precapture
-        | Action::Capture
-        | Action::Resume
-        | Action::Reinstate
-        | Action::Diagnose
-        | Action::Undo
-        | Action::Restore => format!("{} of `{subject}`", task.action),
+        Action::Reinstate => format!("restore of `{subject}`"),
+        Action::Diagnose => format!("diagnosis `{subject}`"),
+        Action::Precapture | Action::Capture | Action::Resume | Action::Undo | Action::Restore => {
+            format!("{} of `{subject}`", task.action)
+        }
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::flatten::{ROOM, VERSION, of_resource, of_step};
 use super::world::World;
+use crate::check::Finding;
 use crate::error::Result;
 use crate::sys::signal::Stop;
 use crate::tx::{Action, Begun, Confirmation, Event, Goal, Itinerary, OnFailure, Purpose, State, TaskId};
 
 impl World<'_> {
     /// Asks every requirement that can be asked while nothing is quiesced, whatever the others say. Returns what
-    /// was found (what, whether it is as it must be, in words) and a state that has their outputs.
-    pub fn ask_requirements(&self, itinerary: &Itinerary, stop: &Stop) -> Result<(Vec<(String, bool, String)>, State)> {
+    /// was found and a state that has their outputs.
+    pub fn ask_requirements(&self, itinerary: &Itinerary, stop: &Stop) -> Result<(Vec<(String, Finding)>, State)> {
         let asked = itinerary.forward.iter().filter(|task| task.id.action == Action::Require && task.depth == 0);
         let only_these = Itinerary {
             purpose: Purpose::Upgrade,
@@ -41,16 +42,16 @@ impl World<'_> {
             state = state.after(&started).map_err(|illegal| crate::error::Error::new(illegal.why))?;
             let ended = match self.act(&task, &state, stop) {
                 Ok(output) => {
-                    findings.push((task.subject.clone(), true, output.note.clone()));
+                    findings.push((task.subject.clone(), Finding::yes(&output.note)));
                     Event::Succeeded { task, output }
                 }
                 Err(failure) if prepared && task.subject.starts_with(&of_step("")) => {
                     let found = format!("not yet: {failure}; a prepare step may bring it");
-                    findings.push((task.subject.clone(), true, found));
+                    findings.push((task.subject.clone(), Finding::yes(found)));
                     Event::Failed { task, failure }
                 }
                 Err(failure) => {
-                    findings.push((task.subject.clone(), false, failure.to_string()));
+                    findings.push((task.subject.clone(), Finding::no(failure.to_string())));
                     Event::Failed { task, failure }
                 }
             };

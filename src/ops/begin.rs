@@ -27,6 +27,9 @@ pub struct BeginRequest {
     pub wait: Wait,
 }
 
+/// Asks somebody about a notice, by its name and text.
+pub type AskNotice = dyn Fn(&str, &str) -> bool;
+
 /// What is said to the notices of a plan.
 pub enum Accept {
     /// These are accepted, by name.
@@ -34,7 +37,7 @@ pub enum Accept {
     /// All are.
     All,
     /// Somebody is asked, with the name and the text.
-    Ask(Box<dyn Fn(&str, &str) -> bool>),
+    Ask(Box<AskNotice>),
 }
 
 /// Begins a transaction and carries it as far as it is asked to go.

@@ -160,7 +160,7 @@ pub enum Patch {
 
 pub use crate::engine::Proof;
 pub use ad_hoc::write_ad_hoc;
-pub use begin::{Accept, BeginRequest, run, snapshot};
+pub use begin::{Accept, AskNotice, BeginRequest, run, snapshot};
 pub use carry_on::{apply, commit, confirm, keep_until_due};
 pub use diff::{ResourceDiff, diff};
 pub use history::{History, Past, Verify, history};

@@ -154,11 +154,6 @@ pub(super) fn the_open_one(journal: &dyn Journal, tx: Option<&TxId>) -> Result<T
     }
 }
 
-/// Whether a process is at work on the transaction right now.
-pub(super) fn is_running(dir: &Path, tx: &TxId) -> Result<bool> {
-    Ok(Lock::held(&lock_path(dir, tx))?.is_some())
-}
-
 /// Reads a plan file. Run by root, a plan that others may write is refused: whoever can write it is root.
 pub(super) fn read_plan_file(path: &Path) -> Result<(String, PathBuf)> {
     let shown = path.display();

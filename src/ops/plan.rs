@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Site;
 use super::begin::bases;
 use super::office::{Reading, read_plan_file, tell};
+use crate::check::Finding;
 use crate::engine::{self, Ground, Logs, World};
 use crate::error::Result;
 use crate::journal::{Journal, MemoryJournal};
@@ -28,8 +29,8 @@ pub struct Forecast {
     pub to: Option<String>,
     /// Every task of the way forward.
     pub tasks: Vec<ForecastTask>,
-    /// What was asked: what, whether it is as it must be, and what was found.
-    pub findings: Vec<(String, bool, String)>,
+    /// What was asked, and the answers.
+    pub findings: Vec<(String, Finding)>,
     /// Bytes that will be captured.
     pub bytes: u64,
     /// Bytes that are free where the store is.

@@ -55,7 +55,7 @@ impl Open {
             since: account.last().to_owned(),
             task: state.in_flight().cloned(),
             done: (done, state.tasks().len()),
-            pid: account.worker().map(|worker| worker.pid),
+            pid: account.worker().map(|worker| worker.pid).filter(|pid| *pid != 0),
             down: state.kept_down().into_iter().cloned().collect(),
             missing: state.steps_missing(),
         }

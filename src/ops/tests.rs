@@ -180,6 +180,18 @@ impl Notebook {
         tx
     }
 
+    /// From begin to waiting for a confirmation.
+    pub(crate) fn unconfirmed(&mut self, plan: &str) -> TxId {
+        let tx = self.begin_as(plan, |begun| {
+            begun.itinerary.confirm = Confirmation::Asked;
+            begun.itinerary.forward.truncate(6);
+        });
+        self.captures(&tx);
+        let until = "2026-11-21T03:10:09.5Z".to_owned();
+        self.add(&tx, Event::Awaiting { until, seconds: 600, since_boot: 17, boot_id: "b7e1".to_owned() });
+        tx
+    }
+
     /// From begin to stuck: `db` cannot be restored.
     pub(crate) fn gets_stuck(&mut self, plan: &str) -> TxId {
         let tx = self.fails_to_migrate(plan);

@@ -276,3 +276,7 @@ fn lines_that_differ(was: &str, is: &str) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

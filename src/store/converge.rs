@@ -87,7 +87,7 @@ impl Store {
                 Ok(staged) => {
                     let swapped =
                         Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
-                    side.keep_time();
+                    side.keep_parent_time();
                     swapped?;
                     side.sync()?;
                 }

@@ -56,8 +56,17 @@ impl Index {
     pub(crate) fn open(store: &Path) -> Result<Index> {
         let path = store.join("index.db");
         let cannot = || format!("cannot open the index `{}`", path.display());
-        let mut db = Connection::open(&path).or_say(cannot)?;
-        prepare(&mut db).or_say(cannot).map_err(|e| e.hint("`txupgrade store reindex` makes it anew"))?;
+        let open = || Connection::open(&path).and_then(|mut db| prepare(&mut db).map(|()| db));
+        let db = match open() {
+            Err(error) if is_damaged(&error) => {
+                // Nothing in it is missed: the archives are read again.
+                for name in ["index.db", "index.db-journal"] {
+                    let _ = std::fs::remove_file(store.join(name));
+                }
+                open().or_say(cannot)?
+            }
+            opened => opened.or_say(cannot)?,
+        };
         let index = Index::with(store, db)?;
         index.forget_missing().or_say(cannot)?;
         index.absorb()?;
@@ -229,6 +238,11 @@ impl Index {
         };
         all(&self.lock().db).or_say(|| "cannot read the index")
     }
+}
+
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 fn format(db: &Connection) -> Option<i64> {

@@ -69,9 +69,17 @@ pub fn sweep(tx: &str, path: &Path) -> Result<()> {
 pub(crate) struct Side {
     pub(crate) dir: OwnedFd,
     pub(crate) path: PathBuf,
+    /// Whether it is beside the resource or in it.
+    spot: Spot,
     /// The directory that holds `.txupgrade-<TX>-aside`, whose times are not to change.
     holder: OwnedFd,
     holder_mtime: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spot {
+    Beside,
+    Inside,
 }
 
 impl Side {
@@ -90,11 +98,11 @@ impl Side {
         let same_place = root.is_none_or(|root| root.place == parent.place);
         let beside = || -> rustix::io::Result<Side> {
             let holder = rustix::io::fcntl_dupfd_cloexec(&anchor.dir, 3)?;
-            Side::make_in(holder, anchor.parent.clone(), &name)
+            Side::make_in(holder, anchor.parent.clone(), &name, Spot::Beside)
         };
         let inside = || -> rustix::io::Result<Side> {
             let holder = anchor.open(b"", OFlags::PATH | OFlags::DIRECTORY)?;
-            Side::make_in(holder, anchor.root(), &name)
+            Side::make_in(holder, anchor.root(), &name, Spot::Inside)
         };
         let made = if same_place {
             match beside() {
@@ -107,7 +115,7 @@ impl Side {
         made.or_say(cannot)
     }
 
-    fn make_in(holder: OwnedFd, path: PathBuf, name: &str) -> rustix::io::Result<Side> {
+    fn make_in(holder: OwnedFd, path: PathBuf, name: &str, spot: Spot) -> rustix::io::Result<Side> {
         let holder_mtime = Facts::of(&holder, b"")?.mtime;
         let made = match rustix::fs::mkdirat(&holder, name, Mode::RWXU) {
             Ok(()) => true,
@@ -136,13 +144,20 @@ impl Side {
             }
         };
         let dir = beneath(&top, run.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let side = Side { dir, path: path.join(name).join(run), holder, holder_mtime };
+        let side = Side { dir, path: path.join(name).join(run), spot, holder, holder_mtime };
         side.keep_time();
         Ok(side)
     }
 
+    /// After the resource was put in place: the parent's time is not the resource's to change.
+    pub(crate) fn keep_parent_time(&self) {
+        if self.spot == Spot::Beside {
+            self.keep_time();
+        }
+    }
+
     /// Sets the modification time of the directory around it back to what it was.
-    pub(crate) fn keep_time(&self) {
+    fn keep_time(&self) {
         // Where that is not allowed the directory is not part of the resource.
         let _ = meta::set_mtime(&self.holder, self.holder_mtime);
     }

@@ -112,14 +112,14 @@ impl Fingerprint {
         }
         for (name, was) in &self.tables {
             match live.tables.get(name) {
-                None => items.push(change(What::Removed, name, vec![format!("-{} rows", was.rows)])),
+                None => items.push(change(What::Removed, name, vec![more('-', was.rows)])),
                 Some(is) if is != was => items.push(change(What::Changed, name, was.details(is))),
                 Some(_) => {}
             }
         }
         for (name, is) in &live.tables {
             if !self.tables.contains_key(name) {
-                items.push(change(What::Added, name, vec![format!("+{} rows", is.rows)]));
+                items.push(change(What::Added, name, vec![more('+', is.rows)]));
             }
         }
         for (name, was) in &self.objects {
@@ -150,13 +150,18 @@ impl Table {
             details.push("definition".to_owned());
         }
         match (self.rows, live.rows) {
-            (was, is) if is > was => details.push(format!("+{} rows", is - was)),
-            (was, is) if is < was => details.push(format!("-{} rows", was - is)),
+            (was, is) if is > was => details.push(more('+', is - was)),
+            (was, is) if is < was => details.push(more('-', was - is)),
             _ if self.content != live.content => details.push("content".to_owned()),
             _ => {}
         }
         details
     }
+}
+
+/// `+1 row`, `-12 rows`.
+fn more(sign: char, rows: u64) -> String {
+    format!("{sign}{rows} row{}", if rows == 1 { "" } else { "s" })
 }
 
 fn change(what: What, name: &str, details: Vec<String>) -> Change {

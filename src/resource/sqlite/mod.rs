@@ -390,7 +390,11 @@ fn check(connection: &Connection, how: &str, path: &Path) -> Result<Integrity> {
     });
     match lines {
         Ok(lines) if lines == ["ok"] => Ok(Integrity::Good),
-        Ok(lines) => Ok(Integrity::Bad(lines.first().cloned().unwrap_or_default())),
+        Ok(lines) => {
+            // It puts all it knows of one file into one answer, under a headline.
+            let said = lines.iter().flat_map(|line| line.lines()).find(|line| !line.starts_with("***"));
+            Ok(Integrity::Bad(said.unwrap_or("it fails its integrity check").to_owned()))
+        }
         Err(error) if fingerprint::is_foreign(&error) => Ok(Integrity::Unknown(error.to_string())),
         Err(error) => Err(in_words(error, path)),
     }
@@ -541,11 +545,13 @@ fn by_whom(path: &Path) -> String {
     }
 }
 
+/// What runs under that number, on one line.
 fn command_of(pid: u32) -> String {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = line.split(|byte| *byte == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
-    match words.is_empty() {
-        true => String::new(),
-        false => format!(" (`{}`)", words.join(" ").chars().take(100).collect::<String>()),
+    match crate::sys::process::command_line(pid) {
+        Some(line) => {
+            let line: String = line.chars().map(|char| if char.is_control() { ' ' } else { char }).take(60).collect();
+            format!(" (`{}`)", line.trim())
+        }
+        None => String::new(),
     }
 }

@@ -224,5 +224,16 @@ fn differences_are_told_in_words() {
         format!("{:?} {}: {}{}", c.what, c.name, details.join(", "), if c.secret { " (secret)" } else { "" })
     };
     insta::assert_snapshot!(changes.items.iter().map(line).collect::<Vec<_>>().join("\n"), @"
+    Changed .: 
+    Changed a.key: content (secret)
+    Changed attr: xattr user.x
+    Changed content: content
+    Removed gone: 
+    Changed link: target
+    Changed mode: mode 644 -> 600
+    Added new\\x0aline: 
+    Changed owner: owner 0:0 -> 1:0
+    Changed time: 
+    Changed type: type file -> directory
     ");
 }

@@ -21,6 +21,9 @@ use std::time::Instant;
 
 use walk::{Tally, Walk};
 
+use super::{Action, Boot, Event, Goal, Next, Output, Runner, State, TaskId};
+use crate::error::Error;
+
 /// How many things go wrong in one history, at most.
 const TROUBLES: u8 = 2;
 
@@ -66,4 +69,48 @@ fn every_history_ends_in_one_of_two_worlds() {
     assert!(
         [total.committed, total.aborted, total.rolled_back, total.released, total.was_stuck].iter().all(|n| *n > 0)
     );
+}
+
+/// Carries on until it stands still; everything succeeds.
+fn carried_on(mut state: State, runner: &Runner) -> State {
+    while let Next::Run(task) = state.next() {
+        state = state.after(&Event::Started { task: task.clone(), runner: runner.clone() }).unwrap();
+        state = state.after(&Event::Succeeded { task, output: Output::default() }).unwrap();
+    }
+    assert_eq!(state.next(), Next::Wait);
+    state
+}
+
+/// A transaction that waits at its first goal and was just found so after a reboot, its quiesce under way again.
+fn quiescing_again() -> (State, Runner, TaskId) {
+    let shape = shapes::all().into_iter().find(|shape| shape.name == "begin, apply, commit").unwrap();
+    let runner = shape.begun.runner.clone();
+    let waits = carried_on(State::begin(&shape.begun), &runner);
+    let interrupted = Event::Interrupted { task: None, boot: Boot::Other, runner: runner.clone() };
+    let state = waits.after(&interrupted).unwrap();
+    let Next::Run(task) = state.next() else { panic!("{:?}", state.next()) };
+    assert_eq!(task.action, Action::Quiesce);
+    let state = state.after(&Event::Started { task: task.clone(), runner: runner.clone() }).unwrap();
+    (state, runner, task)
+}
+
+#[test]
+fn a_quiesce_that_is_interrupted_while_it_waits_is_run_again() {
+    let (state, runner, task) = quiescing_again();
+    let interrupted = Event::Interrupted { task: Some(task.clone()), boot: Boot::Same, runner: runner.clone() };
+    let state = state.after(&interrupted).unwrap();
+    assert_eq!(state.next(), Next::Run(task));
+    assert!(carried_on(state, &runner).is_settled());
+}
+
+#[test]
+fn a_quiesce_that_fails_while_it_waits_takes_nothing_back() {
+    let (state, runner, task) = quiescing_again();
+    let failed = Event::Failed { task: task.clone(), failure: Error::new("it is still up") };
+    let state = state.after(&failed).unwrap();
+    assert_eq!(state.next(), Next::Wait);
+    assert_eq!(state.kept_down(), [&task]);
+    // Before anything else is done behind it, it has to hold.
+    let state = state.after(&Event::Aimed { goal: Goal::Applied, runner }).unwrap();
+    assert_eq!(state.next(), Next::Run(task));
 }

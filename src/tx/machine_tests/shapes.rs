@@ -15,8 +15,8 @@ pub(super) struct Shape {
     /// How many quiesces hold around each resource.
     pub(super) resources: Vec<usize>,
     pub(super) steps: Vec<Step>,
-    forward: Vec<Deed>,
-    backward: Vec<Deed>,
+    forward: Vec<(Deed, u64)>,
+    backward: Vec<(Deed, u64)>,
     names: Vec<TaskId>,
 }
 
@@ -48,19 +48,19 @@ pub(super) struct Step {
 }
 
 impl Shape {
-    /// What the task under way does.
-    pub(super) fn in_flight(&self, state: &State) -> Option<(&Task, Deed)> {
+    /// The task under way, what it does, and its bit.
+    pub(super) fn in_flight(&self, state: &State) -> Option<(&Task, Deed, u64)> {
         let index = state.in_flight?;
-        Some(match state.heading() {
-            Heading::Forward => (&self.begun.itinerary.forward[index], self.forward[index]),
-            Heading::Backward(_) => (&self.begun.itinerary.backward[index], self.backward[index]),
-        })
+        let (tasks, (deed, bit)) = match state.heading() {
+            Heading::Forward => (&self.begun.itinerary.forward, self.forward[index]),
+            Heading::Backward(_) => (&self.begun.itinerary.backward, self.backward[index]),
+        };
+        Some((&tasks[index], deed, bit))
     }
 
     /// A number for each task; the same in both lists for what is the same command.
     pub(super) fn bit(&self, task: &TaskId) -> u64 {
-        let number = self.names.iter().position(|name| name == task).expect("a task of this shape");
-        1 << number
+        1 << self.names.iter().position(|name| name == task).expect("a task of this shape")
     }
 
     /// The step that a forward task runs.
@@ -169,8 +169,10 @@ impl Draft {
         names.sort();
         names.dedup();
         assert!(names.len() <= 64 && self.steps.len() <= super::world::MOST, "the shape `{}` is too large", self.name);
-        let (forward_tasks, forward) = forward.into_iter().unzip();
-        let (backward_tasks, backward) = backward.into_iter().unzip();
+        let bit = |task: &Task| 1 << names.binary_search(&task.id).expect("it is one of them");
+        let numbered = |(task, deed): (Task, Deed)| (task.clone(), (deed, bit(&task)));
+        let (forward_tasks, forward) = forward.into_iter().map(numbered).unzip();
+        let (backward_tasks, backward) = backward.into_iter().map(numbered).unzip();
         let itinerary = Itinerary {
             purpose: self.purpose,
             on_failure: self.on_failure,

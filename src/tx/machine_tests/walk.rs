@@ -68,16 +68,8 @@ struct Moment {
     tried_again: bool,
 }
 
-/// What two moments have in common that have the same future.
-#[derive(PartialEq, Eq, Hash)]
-struct Situation {
-    state: Vec<u8>,
-    world: World,
-    troubles: u8,
-    failing: u64,
-    recovering: bool,
-    tried_again: bool,
-}
+/// What two moments have in common that have the same future, as bytes.
+type Situation = Vec<u8>;
 
 /// A walk through all histories of one shape.
 pub(super) struct Walk<'s> {
@@ -188,13 +180,12 @@ impl<'s> Walk<'s> {
     /// Everything that can become of the task under way.
     fn act(&mut self, now: &Moment, tally: &mut Tally) -> Result<(), Trail> {
         let shape = self.shape;
-        let (task, deed) = shape.in_flight(&now.state).ok_or_else(|| vec!["nothing is under way".to_owned()])?;
+        let (task, deed, bit) = shape.in_flight(&now.state).ok_or_else(|| vec!["nothing is under way".to_owned()])?;
         let forward = *now.state.heading() == Heading::Forward;
         now.world.judge(shape, &now.state, task, deed).map_err(|wrong| vec![wrong])?;
         if now.recovering && forward && task.id.action.is_step() {
             return Err(vec![format!("recovery starts `{}`", task.id)]);
         }
-        let bit = shape.bit(&task.id);
         let mut worlds =
             [Much::None, Much::Half, Much::Full].map(|much| now.world.after(shape, task, deed, much)).to_vec();
         let full = worlds[2].tried(deed);
@@ -414,6 +405,9 @@ fn situation(now: &Moment) -> Situation {
     key.extend(forward.iter().chain(backward).map(|progress| *progress as u8));
     key.extend(attempted.iter().map(|attempted| u8::from(*attempted)));
     key.extend(holds.iter().map(|hold| *hold as u8));
-    let Moment { state: _, world, troubles, failing, recovering, tried_again } = *now;
-    Situation { state: key, world, troubles, failing, recovering, tried_again }
+    let Moment { state: _, world, troubles, failing, recovering, tried_again } = now;
+    key.extend([*troubles, u8::from(*recovering), u8::from(*tried_again)]);
+    key.extend(failing.to_le_bytes());
+    world.situation(&mut key);
+    key
 }

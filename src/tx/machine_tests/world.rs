@@ -4,7 +4,7 @@ use super::shapes::{Deed, Shape};
 use crate::tx::{Action, Extent, Heading, Outcome, State, Task};
 
 /// How much of something there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Much {
     None,
     Half,
@@ -15,7 +15,7 @@ pub(super) enum Much {
 pub(super) const MOST: usize = 8;
 
 /// Everything that a transaction can change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct World {
     /// How much of each quiesced service is up.
     up: [Much; MOST],
@@ -36,6 +36,14 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Adds all of it to what tells situations apart.
+    pub(super) fn situation(&self, key: &mut Vec<u8>) {
+        let World { up, changed, outside, dirty, captured, stale, undone, proven } = self;
+        key.extend(up.iter().chain(changed).chain(outside).map(|much| *much as u8));
+        key.extend([*dirty, *captured, *stale, *undone].map(|bits| bits as u8));
+        key.push(u8::from(*proven));
+    }
+
     pub(super) fn new() -> World {
         World {
             up: [Much::Full; MOST],
