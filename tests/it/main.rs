@@ -5,5 +5,6 @@
 
 mod bed;
 mod fidelity;
+mod kill;
 mod layers;
 mod tree;

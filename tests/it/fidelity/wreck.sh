@@ -58,7 +58,7 @@ ln "$OUT/victim" plain/linked-to-the-outside
 # Holes filled, in place and by a copy
 mv renamed/hole sparse/hole
 dd if=/dev/zero of=sparse/hole bs=64k count=16 seek=100 conv=notrunc status=none
-cp --sparse=never renamed/only-a-hole sparse/only-a-hole; touch -r renamed/only-a-hole sparse/only-a-hole
+head -c 3145728 /dev/urandom >sparse/only-a-hole; touch -r renamed/only-a-hole sparse/only-a-hole
 
 # Added
 mkdir -p added/a/b/c "$(printf 'added\n\377')"; chmod 0 added/a/b/c
