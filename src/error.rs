@@ -39,6 +39,8 @@ pub enum Fault {
     Locked,
     /// Stored data is damaged. Exit status 8.
     Damage,
+    /// A transaction was left half-way and cannot go on; a person is needed. Exit status 5.
+    Left,
     /// A signal asked to stop; the number is journaled with the transaction. Exit status 130 or 143.
     Signal(i32),
 }

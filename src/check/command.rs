@@ -3,14 +3,16 @@
 //! Relies on `context::run` for deadline, account and log. Promises: a program that cannot be started or runs out of
 //! time is a no, only a signal to us is an error.
 
-use super::{Check, Finding, Kind};
+use std::time::Duration;
+
+use super::{Check, Finding, Kind, Reads};
 use crate::context::{Context, default_timeout, run};
 use crate::error::{Fault, Result};
 use crate::plan::{Command, Fields, Reading, Scope};
 use crate::sys::process::How;
 
 /// Keys: those of a command, and those of a reading.
-pub(super) const KIND: Kind = Kind { name: "command", read };
+pub(super) const KIND: Kind = Kind { name: "command", read, reads: Reads::Text };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     Box::new(Asked { command: fields.need_own_command(), reading: Reading::read(fields) })
@@ -24,6 +26,10 @@ struct Asked {
 impl Check for Asked {
     fn describe(&self, scope: &Scope) -> String {
         format!("run {}", run::shown(&self.command, scope))
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        Some(self.command.timeout.unwrap_or(default_timeout::CHECK))
     }
 
     fn ask(&self, cx: &Context<'_>) -> Result<Finding> {

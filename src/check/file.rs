@@ -9,13 +9,13 @@ use std::path::Path;
 
 use sha2::Digest;
 
-use super::{Check, Finding, Kind};
+use super::{Check, Finding, Kind, Reads};
 use crate::context::Context;
 use crate::error::{OrSay, Result};
 use crate::plan::{Fields, Reading, Scope, Template};
 
 /// Keys: `path`, `exists` (true by default), `blake3`, `sha256`, and those of a reading.
-pub(super) const KIND: Kind = Kind { name: "file", read };
+pub(super) const KIND: Kind = Kind { name: "file", read, reads: Reads::Text };
 
 /// How much of a file is read as text, in bytes.
 const TEXT_LIMIT: u64 = 32 << 20;

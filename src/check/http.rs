@@ -9,20 +9,23 @@ use std::time::Duration;
 
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::{Check, Finding, Kind};
-use crate::context::{Context, default_timeout};
+use super::{Check, Finding, Kind, Reads, promptly};
+use crate::context::{Context, default_timeout, run};
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Reading, Scope, Template, Value};
 
 /// Keys: `url`, `status` (`[200]`), `headers`, `ca_file`, `timeout` (30 s), and those of a reading.
-pub(super) const KIND: Kind = Kind { name: "http", read };
+pub(super) const KIND: Kind = Kind { name: "http", read, reads: Reads::Text };
 
 const BODY_LIMIT: u64 = 32 << 20;
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
-    let status = fields.integers("status").unwrap_or_else(|| vec![200]);
-    if status.is_empty() || status.iter().any(|status| !(100..=599).contains(status)) {
-        fields.wrong("status", "a status is a number from 100 to 599, and one is needed", Some("status = [200]"));
+    let mut status = fields.integers("status").unwrap_or_default();
+    if status.iter().any(|status| !(100..=599).contains(status)) {
+        fields.wrong("status", "a status is a number from 100 to 599", Some("status = [200]"));
+    }
+    if status.is_empty() {
+        status.push(200);
     }
     Box::new(Asked {
         url: fields.need_template("url"),
@@ -42,6 +45,8 @@ struct Asked {
     timeout: Duration,
     reading: Reading,
 }
+
+type Request = ureq::RequestBuilder<ureq::typestate::WithoutBody>;
 
 struct Answer {
     status: u16,
@@ -68,22 +73,25 @@ impl Asked {
         for (name, value) in &self.headers {
             request = request.header(name, value.read(&cx.scope)?.0);
         }
-        let mut response = match request.call() {
-            Ok(response) => response,
-            Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
-                return Err(Error::new(format!("cannot ask `{url}`")).because(error));
-            }
-            Err(error) => return Ok(Err(in_words(&error, self.timeout))),
-        };
-        let mut body = Vec::new();
-        let read = response.body_mut().with_config().limit(u64::MAX).reader().take(BODY_LIMIT).read_to_end(&mut body);
-        Ok(match read {
-            Ok(_) => {
-                Ok(Answer { status: response.status().as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
-            }
-            Err(error) => Err(format!("status {}, then: {error}", response.status().as_u16())),
-        })
+        let timeout = self.timeout;
+        promptly(cx, move || call(request, &url, timeout))?
     }
+}
+
+fn call(request: Request, url: &str, timeout: Duration) -> Result<Result<Answer, String>> {
+    let mut response = match request.call() {
+        Ok(response) => response,
+        Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
+            return Err(Error::new(format!("cannot ask `{url}`")).because(error));
+        }
+        Err(error) => return Ok(Err(in_words(&error, timeout))),
+    };
+    let mut body = Vec::new();
+    let read = response.body_mut().with_config().limit(u64::MAX).reader().take(BODY_LIMIT).read_to_end(&mut body);
+    Ok(match read {
+        Ok(_) => Ok(Answer { status: response.status().as_u16(), body: String::from_utf8_lossy(&body).into_owned() }),
+        Err(error) => Err(format!("status {}, then: {error}", response.status().as_u16())),
+    })
 }
 
 impl Check for Asked {
@@ -91,8 +99,11 @@ impl Check for Asked {
         format!("GET {}", self.url.expand(scope).unwrap_or_default())
     }
 
+    fn time_limit(&self) -> Option<Duration> {
+        Some(self.timeout)
+    }
+
     fn ask(&self, cx: &Context<'_>) -> Result<Finding> {
-        cx.go_on()?;
         let answer = match self.get(cx)? {
             Ok(answer) => answer,
             Err(why) => return Ok(Finding::no(why)),
@@ -118,7 +129,7 @@ impl Check for Asked {
 
 fn in_words(error: &ureq::Error, timeout: Duration) -> String {
     match error {
-        ureq::Error::Timeout(_) => format!("no answer within {timeout:?}"),
+        ureq::Error::Timeout(_) => format!("no answer within {}", run::in_words(timeout)),
         ureq::Error::HostNotFound => "the host is not known".to_owned(),
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             "connection refused".to_owned()

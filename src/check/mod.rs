@@ -10,6 +10,8 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope};
@@ -20,6 +22,17 @@ pub struct Kind {
     pub name: &'static str,
     /// Reads the kind's keys; mistakes go to the report of `fields`.
     pub read: fn(&mut Fields) -> Box<dyn Check>,
+    /// What its [`Check::read_text`] can be asked for.
+    pub reads: Reads,
+}
+
+/// Whether a kind of check reads a text, in which a version can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// It does.
+    Text,
+    /// It only says yes or no.
+    Nothing,
 }
 
 /// Every kind there is.
@@ -29,6 +42,11 @@ pub const KINDS: &[Kind] = &[command::KIND, file::KIND, http::KIND, process::KIN
 pub trait Check: Send + Sync {
     /// What it asks, in one line for `plan`.
     fn describe(&self, scope: &Scope) -> String;
+
+    /// How long one answer may take; `None` where nothing limits it.
+    fn time_limit(&self) -> Option<Duration> {
+        None
+    }
 
     /// Asks once; waiting and retrying is the engine's. A question that cannot be asked right now (connection
     /// refused, file missing) has the answer no; an error is for what will not get better by waiting.
@@ -72,5 +90,24 @@ impl Finding {
     /// Whether it is a yes.
     pub fn passed(&self) -> bool {
         self.answer == Answer::Yes
+    }
+}
+
+/// Asks something that may take its time in a thread of its own, so that a signal is obeyed at once. A question that
+/// nobody waits for any more ends by its own time limit.
+fn promptly<T: Send + 'static>(cx: &Context<'_>, ask: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (answer, answered) = std::sync::mpsc::channel();
+    // Nobody may be listening any more.
+    let asking = std::thread::spawn(move || drop(answer.send(ask())));
+    loop {
+        cx.go_on()?;
+        match answered.recv_timeout(std::time::Duration::from_millis(50)) {
+            Ok(answer) => return Ok(answer),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                let _ = asking.join();
+                return Err(crate::error::Error::new("asking ended unexpectedly"));
+            }
+        }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Reads `/proc` only. A zombie does not run, and this process is never the one that is meant.
 
-use super::{Check, Finding, Kind};
+use super::{Check, Finding, Kind, Reads};
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Pattern, Scope, Template};
 use crate::sys::process::Account;
 
 /// Keys: `pid_file`, or `command` (a regular expression on the command line) with `user`; `running` (true by default).
-pub(super) const KIND: Kind = Kind { name: "process", read };
+pub(super) const KIND: Kind = Kind { name: "process", read, reads: Reads::Nothing };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     // Common to all checks; this one never waits.

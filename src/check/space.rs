@@ -1,13 +1,13 @@
 //! `kind = "space"`: whether enough bytes are free on the filesystem of a path.
 
-use super::{Check, Finding, Kind};
+use super::{Check, Finding, Kind, Reads};
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope, Template};
 use crate::sys::mounts;
 
 /// Keys: `path`, `free`.
-pub(super) const KIND: Kind = Kind { name: "space", read };
+pub(super) const KIND: Kind = Kind { name: "space", read, reads: Reads::Nothing };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     // Common to all checks; this one never waits.

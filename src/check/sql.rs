@@ -2,13 +2,13 @@
 //!
 //! Where the entry asks nothing of the text, a query that gives at least one row is a yes.
 
-use super::{Check, Finding, Kind};
+use super::{Check, Finding, Kind, Reads};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::plan::{Fields, List, Reading, Scope, Template};
 
 /// Keys: `resource` or `resources`, `query`, and those of a reading.
-pub(super) const KIND: Kind = Kind { name: "sql", read };
+pub(super) const KIND: Kind = Kind { name: "sql", read, reads: Reads::Text };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     let both = fields.has("resource") && fields.has("resources");

@@ -7,13 +7,13 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{Check, Finding, Kind};
-use crate::context::{Context, default_timeout};
+use super::{Check, Finding, Kind, Reads, promptly};
+use crate::context::{Context, default_timeout, run};
 use crate::error::{Error, Result};
 use crate::plan::{Fields, Scope, Template};
 
 /// Keys: `address`, `open` (true by default), `timeout` (30 s).
-pub(super) const KIND: Kind = Kind { name: "tcp", read };
+pub(super) const KIND: Kind = Kind { name: "tcp", read, reads: Reads::Nothing };
 
 fn read(fields: &mut Fields) -> Box<dyn Check> {
     Box::new(Asked {
@@ -44,12 +44,18 @@ impl Check for Asked {
         }
     }
 
+    fn time_limit(&self) -> Option<Duration> {
+        Some(self.timeout)
+    }
+
     fn ask(&self, cx: &Context<'_>) -> Result<Finding> {
-        cx.go_on()?;
         let address = self.address.expand(&cx.scope)?;
         let door = match address.starts_with('/') {
             true => unix(&address),
-            false => tcp(&address, self.timeout)?,
+            false => {
+                let (address, timeout) = (address.clone(), self.timeout);
+                promptly(cx, move || tcp(&address, timeout))??
+            }
         };
         Ok(match (door, self.open) {
             (Door::Open, true) => Finding::yes("open"),
@@ -90,7 +96,7 @@ fn tcp(address: &str, timeout: Duration) -> Result<Door> {
             // A machine without IPv6 still resolves `localhost` to `::1`.
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable && addresses.len() > 1 => {}
             Err(error) if error.kind() == ErrorKind::TimedOut => {
-                unknown = Some(format!("no answer within {timeout:?}"))
+                unknown = Some(format!("no answer within {}", run::in_words(timeout)))
             }
             Err(error) => unknown = Some(error.to_string()),
         }

@@ -163,6 +163,24 @@ fn a_server_that_says_nothing_is_a_no_in_time() {
 }
 
 #[test]
+fn a_signal_is_obeyed_while_a_server_says_nothing() {
+    let f = Fixture::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let check = f.check(&format!("kind = \"http\"\nurl = \"http://{}/\"", listener.local_addr().unwrap()));
+    std::thread::scope(|threads| {
+        let stop = f.stop.clone();
+        threads.spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            stop.raise(15);
+        });
+        let began = std::time::Instant::now();
+        let error = check.ask(&f.context("it")).unwrap_err();
+        assert_eq!(error.to_string(), "interrupted by signal 15");
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    });
+}
+
+#[test]
 fn a_certificate_file_must_hold_one() {
     let f = Fixture::new();
     f.write("own.pem", "nothing\n");
@@ -324,7 +342,7 @@ fn mistakes_of_checks_are_told() {
     insta::assert_snapshot!(all, @r#"
     a file that must not exist has no content to ask for
 
-    a status is a number from 100 to 599, and one is needed
+    a status is a number from 100 to 599
     hint: status = [200]
 
     the resource to ask is missing

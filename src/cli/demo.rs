@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::{Args, Parser as _};
 use serde_json::{Value, json};
 
+use super::ui::Loudness;
 use super::{Answer, Cli, Cx, emit, exit, json, words};
 use crate::error::{Error, OrSay, Result};
 use crate::ops::demo::{Ground, lay_out};
@@ -87,7 +88,7 @@ impl Typist<'_> {
     fn types(&self, command: &[&str], status: u8) -> Result<()> {
         let ui = &self.cx.ui;
         let state = self.ground.state.display();
-        ui.say(&format!("\n{} txupgrade --state-dir {state} {}\n", ui.err.bold("$"), command.join(" ")));
+        self.shows(&format!("txupgrade --state-dir {state} {}", command.join(" ")), "");
         let mut done = typed(command)?.perform(&self.cx);
         if let (true, Ok(answer)) = (self.cx.json, &mut done) {
             // One object is printed, at the end.
@@ -105,10 +106,15 @@ impl Typist<'_> {
     fn looks(&self) -> Result<()> {
         let page = self.ground.page("/")?;
         let head = page.text.lines().find(|line| line.contains("<h1>")).unwrap_or("");
-        let ui = &self.cx.ui;
-        let prompt = ui.err.bold("$");
-        ui.say(&format!("\n{prompt} curl -s http://{}/ | grep h1\n{}\n", self.ground.address, words::clean(head)));
+        self.shows(&format!("curl -s http://{}/ | grep h1", self.ground.address), &format!("{}\n", words::clean(head)));
         Ok(())
+    }
+
+    fn shows(&self, line: &str, output: &str) {
+        let ui = &self.cx.ui;
+        if ui.loudness != Loudness::Quiet {
+            ui.say(&format!("\n{} {line}\n{output}", ui.err.bold("$")));
+        }
     }
 }
 
@@ -134,10 +140,9 @@ fn to_try(ground: &Ground) -> String {
          \n  txupgrade log migrate\
          \n  txupgrade rollback --dry-run\
          \n  txupgrade rollback\
-         \n  txupgrade begin {}; rm -r {home}/share; txupgrade diff; txupgrade rollback\n\
+         \n  txupgrade begin --name by-hand path={home}; rm -r {home}/share; txupgrade diff; txupgrade rollback\n\
          \nWhen you are done: {home}/bin/notes-ctl stop; rm -r {dir}\n",
         ground.address,
         ground.state.display(),
-        ground.plans.works.display(),
     )
 }

@@ -85,6 +85,7 @@ pub(crate) fn of_error(error: &Error) -> u8 {
         Fault::Overlap => OVERLAP,
         Fault::Locked => LOCKED,
         Fault::Damage => DAMAGE,
+        Fault::Left => STUCK,
         Fault::Signal(number) => by_signal(number),
     }
 }
@@ -155,6 +156,7 @@ mod tests {
 
     fn at(place: Place, reason: Option<Reason>) -> Standing {
         Standing {
+            undoes: Vec::new(),
             tx: "notes-3".parse().unwrap(),
             place,
             reason,
@@ -165,6 +167,7 @@ mod tests {
             to: None,
             took: Duration::ZERO,
             downtime: None,
+            down: Vec::new(),
         }
     }
 
@@ -266,6 +269,7 @@ mod tests {
         assert_eq!(status(Fault::Overlap), 6);
         assert_eq!(status(Fault::Locked), 7);
         assert_eq!(status(Fault::Damage), 8);
+        assert_eq!(status(Fault::Left), 5);
         assert_eq!(status(Fault::Signal(2)), 130);
         assert_eq!(status(Fault::Signal(15)), 143);
         assert_eq!(status(Fault::Signal(900)), 1);

@@ -38,6 +38,7 @@ pub(crate) fn failure(error: &Error) -> Value {
         Fault::Overlap => "overlap",
         Fault::Locked => "locked",
         Fault::Damage => "damage",
+        Fault::Left => "left",
         Fault::Signal(_) => "signal",
     };
     json!({ "statement": error.statement, "causes": error.causes, "hints": error.hints, "fault": fault })

@@ -1,6 +1,6 @@
 //! The command line: one file per command.
 //!
-//! A command reads its arguments, asks [`ops`](crate::ops) for the work and returns an [`Answer`]: data for stdout,
+//! A command reads its arguments, asks [`ops`](crate::ops) for the work and returns an answer: data for stdout,
 //! talk for stderr, the same as JSON, and an exit status. Only this file and `ui` write. The exit statuses are in
 //! `exit`, sentences in `report`, objects in `json`, how single values read in `words`.
 
@@ -44,9 +44,10 @@ use serde_json::Value;
 
 use crate::error::{Error, Fault, Result};
 use crate::monitor::Silent;
-use crate::ops::{Site, Standing};
+use crate::ops::{self, Site, Standing};
 use crate::sys::signal::Stop;
 use exit::Asked;
+use report::{More, Steps};
 use ui::{Loudness, Ui, When};
 
 /// Upgrades self-hosted server applications as transactions
@@ -166,12 +167,16 @@ impl Cx {
     /// The answer of a command that left one transaction at `standing`.
     fn stands(&self, asked: Asked, standing: &Standing, plan: Option<&Path>) -> Answer {
         let exit = exit::of(asked, standing, self.signal());
-        Answer {
-            json: json::standing(standing, exit),
-            data: String::new(),
-            talk: report::standing(standing, plan, &self.zone, self.ui.err),
-            exit,
-        }
+        let talk = self.says(standing, plan);
+        Answer { json: json::standing(standing, exit), data: String::new(), talk, exit }
+    }
+
+    /// The sentences about where a transaction stands.
+    fn says(&self, standing: &Standing, plan: Option<&Path>) -> String {
+        // What is only for a better hint must not fail the command.
+        let missing = ops::look::steps_missing(&self.looking(), &standing.tx).unwrap_or_default();
+        let steps = if missing.is_empty() { Steps::Done } else { Steps::Missing };
+        report::standing(standing, More { plan, steps }, &self.zone, self.ui.err)
     }
 }
 

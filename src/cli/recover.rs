@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Asked;
-use super::{Answer, Cx, exit, json, report};
+use super::{Answer, Cx, exit, json};
 use crate::error::Result;
 use crate::ops::{self, AtBoot, Standing};
 
@@ -38,8 +38,7 @@ fn answer(cx: &Cx, standings: &[Standing]) -> Answer {
     let exit = exit::of_all(Asked::Settle, standings, cx.signal());
     let each: Vec<_> = standings.iter().map(json::stands).collect();
     let json = json::object("standings", exit, json!({ "standings": each, "not_run": [], "error": null }));
-    let mut talk: String =
-        standings.iter().map(|standing| report::standing(standing, None, &cx.zone, cx.ui.err)).collect();
+    let mut talk: String = standings.iter().map(|standing| cx.says(standing, None)).collect();
     if standings.is_empty() {
         talk.push_str("nothing to recover: no transaction was under way\n");
     }

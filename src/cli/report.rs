@@ -24,13 +24,37 @@ pub(crate) fn error(error: &Error, paint: Paint) -> String {
     text.text
 }
 
-/// Where a transaction stands after a command, in sentences. `plan` is the file it was run from, for the hints.
-pub(crate) fn standing(standing: &Standing, plan: Option<&Path>, zone: &TimeZone, paint: Paint) -> String {
+/// What a sentence needs to know beside the standing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct More<'a> {
+    /// The file that the transaction was run from, for a hint.
+    pub(crate) plan: Option<&'a Path>,
+    /// Whether steps have still to run.
+    pub(crate) steps: Steps,
+}
+
+/// Whether steps have still to run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// Some have.
+    #[default]
+    Missing,
+    /// None has.
+    Done,
+}
+
+/// Where a transaction stands after a command, in sentences.
+pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, paint: Paint) -> String {
+    let plan = more.plan;
     let mut text = Lines::new(paint);
     let tx = &standing.tx;
     match &standing.place {
         Place::Ended { outcome: Outcome::Committed, .. } => {
-            text.good(&format!("{tx} is committed: {}", course(standing)));
+            let done = match standing.undoes.as_slice() {
+                [] => format!("{tx} is committed"),
+                undone => format!("{} is undone by {tx}", words::list(undone)),
+            };
+            text.good(&format!("{done}{}", course(standing)));
             text.noted(standing);
         }
         Place::Ended { outcome: Outcome::Released, .. } => {
@@ -45,11 +69,11 @@ pub(crate) fn standing(standing: &Standing, plan: Option<&Path>, zone: &TimeZone
             text.went_back(standing, "everything was restored, but the recheck does not pass", plan);
         }
         Place::Captured => {
-            text.plain(&format!("{tx} is open: everything is captured and proved, {}", course(standing)));
+            text.plain(&format!("{tx} is open: everything is captured and proved, {}", time(standing)));
             text.noted(standing);
         }
         Place::Applied => {
-            text.plain(&format!("{tx} is open: every step has run, {}", course(standing)));
+            text.plain(&format!("{tx} is open: every step has run, {}", time(standing)));
             text.noted(standing);
         }
         Place::OnHold { task } => {
@@ -59,14 +83,19 @@ pub(crate) fn standing(standing: &Standing, plan: Option<&Path>, zone: &TimeZone
         }
         Place::Unconfirmed { until } => {
             let until = words::moment(until, zone);
-            text.plain(&format!("{tx} waits for its confirmation until {until}: {}", course(standing)));
+            text.plain(&format!("{tx} waits for its confirmation until {until}{}", course(standing)));
             text.noted(standing);
         }
         Place::Stuck { task, restored, not_restored } => text.stuck(standing, task, restored, not_restored),
         Place::Abandoned => text.plain(&format!("{tx} was interrupted, and nobody carries it on")),
         Place::Running => text.plain(&format!("{tx} is under way in another process")),
     }
-    for (lead, line) in advice(standing) {
+    let open = !matches!(standing.place, Place::Ended { .. } | Place::Running);
+    if open && !standing.down.is_empty() {
+        let down: Vec<String> = standing.down.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
+        text.plain(&format!("  kept down: {}", words::list(&down)));
+    }
+    for (lead, line) in advice(standing, more.steps) {
         match lead {
             Lead::Next => text.next(&line),
             Lead::Hint => text.hint(&line),
@@ -97,13 +126,16 @@ pub(crate) enum Lead {
 }
 
 /// The commands that are there to be typed next; `status` shows the same.
-pub(crate) fn advice(standing: &Standing) -> Vec<(Lead, String)> {
+pub(crate) fn advice(standing: &Standing, steps: Steps) -> Vec<(Lead, String)> {
     let tx = &standing.tx;
     let next = |line: String| (Lead::Next, line);
     let hint = |line: String| (Lead::Hint, line);
     let back = next(format!("`txupgrade rollback {tx}` puts everything back"));
     match &standing.place {
         Place::Ended { .. } => Vec::new(),
+        Place::Captured if steps == Steps::Done => {
+            vec![next(format!("`txupgrade commit {tx}` after the upgrade by hand")), back]
+        }
         Place::Captured => vec![
             next(format!("`txupgrade apply {tx}` runs the plan's steps")),
             next(format!("`txupgrade commit {tx} --steps-done` after the upgrade by hand")),
@@ -132,14 +164,19 @@ pub(crate) fn advice(standing: &Standing) -> Vec<(Lead, String)> {
     }
 }
 
-/// `1.4.2 -> 2.0.0 in 12 s, down for 4 s`.
+/// The end of a sentence: `: 1.4.2 -> 2.0.0 in 12 s, down for 4 s`, or `, in 12 s`.
 pub(crate) fn course(standing: &Standing) -> String {
-    let mut text = versions(standing.from.as_deref(), standing.to.as_deref()).map_or_else(String::new, |v| v + " ");
-    text.push_str(&format!("in {}", words::span(standing.took)));
-    if let Some(down) = standing.downtime {
-        text.push_str(&format!(", down for {}", words::span(down)));
+    match versions(standing.from.as_deref(), standing.to.as_deref()) {
+        Some(versions) if versions.contains(" -> ") => format!(": {versions} {}", time(standing)),
+        Some(version) => format!(": at {version}, {}", time(standing)),
+        None => format!(", {}", time(standing)),
     }
-    text
+}
+
+/// `in 12 s, down for 4 s`.
+fn time(standing: &Standing) -> String {
+    let took = format!("in {}", words::span(standing.took));
+    standing.downtime.map_or(took.clone(), |down| format!("{took}, down for {}", words::span(down)))
 }
 
 /// `1.4.2 -> 2.0.0`, or the one that is known.
@@ -221,8 +258,15 @@ impl Lines {
         self.lead("  ", &lead, next);
     }
 
-    fn also(&mut self, task: &TaskId, failure: &Error) {
-        self.lead("  ", "also:", &format!("{} failed: {failure}", words::task(task)));
+    /// The later failures, each told once however often it was tried.
+    fn others(&mut self, standing: &Standing) {
+        let first = standing.failure.as_ref();
+        for (index, other) in standing.others.iter().enumerate() {
+            if Some(other) != first && !standing.others[..index].contains(other) {
+                let (task, failure) = other;
+                self.lead("  ", "also:", &format!("{} failed: {failure}", words::task(task)));
+            }
+        }
     }
 
     /// Failures that stopped nothing, and warnings.
@@ -242,9 +286,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         let lead = self.paint.warn("warning:");
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
@@ -285,9 +327,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         let lead = self.paint.warn("warning:");
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
@@ -321,9 +361,7 @@ impl Lines {
             self.causes(std::slice::from_ref(&failure.statement));
             self.causes(&failure.causes);
         }
-        for (task, failure) in &standing.others {
-            self.also(task, failure);
-        }
+        self.others(standing);
         self.plain(&format!("  restored: {}", subjects(restored)));
         let missing = self.paint.bad(&subjects(not_restored));
         self.plain(&format!("  not restored: {missing}"));

@@ -10,6 +10,7 @@ fn task(text: &str) -> TaskId {
 
 fn at(place: Place) -> Standing {
     Standing {
+        undoes: Vec::new(),
         tx: "notes-3".parse().unwrap(),
         place,
         reason: None,
@@ -20,7 +21,16 @@ fn at(place: Place) -> Standing {
         to: Some("2.0.0".to_owned()),
         took: Duration::from_millis(12_300),
         downtime: Some(Duration::from_millis(4_010)),
+        down: Vec::new(),
     }
+}
+
+#[test]
+fn what_is_kept_down_is_named_where_it_stands_open() {
+    let down = vec![TaskId::new(crate::tx::Action::Quiesce, "door"), TaskId::new(crate::tx::Action::Quiesce, "server")];
+    let standing = Standing { down, ..at(Place::Captured) };
+    let text = reads(&standing);
+    assert!(text.contains("\n  kept down: `door` and `server`\n"), "{text}");
 }
 
 fn ended(outcome: Outcome) -> Standing {
@@ -39,7 +49,7 @@ fn failed(standing: Standing) -> Standing {
 }
 
 fn reads(standing: &Standing) -> String {
-    super::standing(standing, None, &TimeZone::UTC, Paint::Plain)
+    super::standing(standing, More::default(), &TimeZone::UTC, Paint::Plain)
 }
 
 #[test]
@@ -85,7 +95,7 @@ fn committed() {
 #[test]
 fn committed_without_versions_or_downtime() {
     let standing = Standing { from: None, to: None, downtime: None, ..ended(Outcome::Committed) };
-    insta::assert_snapshot!(reads(&standing), @"notes-3 is committed: in 12 s");
+    insta::assert_snapshot!(reads(&standing), @"notes-3 is committed, in 12 s");
 }
 
 #[test]
@@ -107,7 +117,7 @@ fn rolled_back_tells_the_first_failure_first() {
     let mut standing = failed(ended(Outcome::RolledBack));
     standing.others.push((task("undo fetch"), Error::new("`rm` ended with exit status 1")));
     insta::assert_snapshot!(
-        super::standing(&standing, Some(Path::new("notes.toml")), &TimeZone::UTC, Paint::Plain), @r#"
+        super::standing(&standing, More { plan: Some(Path::new("notes.toml")), ..More::default() }, &TimeZone::UTC, Paint::Plain), @r#"
     error: step `migrate` failed; everything was rolled back and rechecked
       cause: `/opt/notes/bin/notes migrate` ended with exit status 3
       cause: its last line was: relation "users" already exists
@@ -215,7 +225,7 @@ fn stuck_before_anything_was_restored() {
 fn captured_says_how_it_goes_on() {
     let standing = Standing { to: None, downtime: None, ..at(Place::Captured) };
     insta::assert_snapshot!(reads(&standing), @r"
-    notes-3 is open: everything is captured and proved, 1.4.2 in 12 s
+    notes-3 is open: everything is captured and proved, in 12 s
       next: `txupgrade apply notes-3` runs the plan's steps
       next: `txupgrade commit notes-3 --steps-done` after the upgrade by hand
       next: `txupgrade rollback notes-3` puts everything back
@@ -223,10 +233,27 @@ fn captured_says_how_it_goes_on() {
 }
 
 #[test]
+fn captured_without_steps_is_committed_as_it_is() {
+    let standing = Standing { to: None, downtime: None, ..at(Place::Captured) };
+    let more = More { steps: Steps::Done, ..More::default() };
+    insta::assert_snapshot!(super::standing(&standing, more, &TimeZone::UTC, Paint::Plain), @r"
+    notes-3 is open: everything is captured and proved, in 12 s
+      next: `txupgrade commit notes-3` after the upgrade by hand
+      next: `txupgrade rollback notes-3` puts everything back
+    ");
+}
+
+#[test]
+fn a_snapshot_says_at_which_version() {
+    let standing = Standing { to: None, ..ended(Outcome::Committed) };
+    insta::assert_snapshot!(reads(&standing), @"notes-3 is committed: at 1.4.2, in 12 s, down for 4.0 s");
+}
+
+#[test]
 fn applied_says_how_it_goes_on() {
     let standing = Standing { to: None, downtime: None, ..at(Place::Applied) };
     insta::assert_snapshot!(reads(&standing), @r"
-    notes-3 is open: every step has run, 1.4.2 in 12 s
+    notes-3 is open: every step has run, in 12 s
       next: `txupgrade commit notes-3` resumes, asks the checks and keeps it
       next: `txupgrade rollback notes-3` puts everything back
     ");
@@ -244,6 +271,14 @@ fn on_hold_says_what_failed_and_how_it_goes_on() {
       next: `txupgrade apply notes-3` runs it again (`--skip migrate`: it is done by hand)
       next: `txupgrade rollback notes-3` puts everything back
     "#);
+}
+
+#[test]
+fn what_failed_again_in_the_same_way_is_told_once() {
+    let mut standing = failed(at(Place::OnHold { task: task("apply migrate") }));
+    let once = reads(&standing);
+    standing.others = vec![standing.failure.clone().unwrap()];
+    assert_eq!(reads(&standing), once);
 }
 
 #[test]
@@ -297,7 +332,7 @@ fn interrupted_and_running() {
 fn colour_only_adds_colour() {
     let standing = failed(ended(Outcome::RolledBack));
     let plain = reads(&standing);
-    let coloured = super::standing(&standing, None, &TimeZone::UTC, Paint::Colour);
+    let coloured = super::standing(&standing, More::default(), &TimeZone::UTC, Paint::Colour);
     let stripped = coloured.replace("\u{1b}[1;31m", "").replace("\u{1b}[36m", "").replace("\u{1b}[0m", "");
     assert_ne!(coloured, plain);
     assert_eq!(stripped, plain);

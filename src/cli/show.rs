@@ -74,7 +74,7 @@ pub(super) fn render(shown: &Shown, now: Timestamp, zone: &TimeZone, paint: Pain
 fn ended(shown: &Shown, zone: &TimeZone, paint: Paint) -> String {
     let past = &shown.past;
     let tx = paint.bold(&past.standing.tx.to_string());
-    let mut text = format!("{tx}: {}, {}\n", history::outcome(past, paint), report::course(&past.standing));
+    let mut text = format!("{tx}: {}{}\n", history::outcome(past, paint), report::course(&past.standing));
     let mut line = |lead: &str, rest: String| text.push_str(&format!("  {lead:<13} {rest}\n"));
     line("plan:", words::clean(&past.plan).into_owned());
     line("begun:", words::moment(&past.began, zone));

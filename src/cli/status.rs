@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::report::Lead;
+use super::report::{Lead, Steps};
 use super::ui::Paint;
 use super::{Answer, Cx, exit, json, report, words};
 use crate::error::Result;
@@ -92,7 +92,8 @@ pub(super) fn render(open: &Open, now: Timestamp, zone: &TimeZone, paint: Paint)
             open.missing.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
         line("steps to run:", words::list(&missing));
     }
-    for (lead, advice) in report::advice(standing) {
+    let steps = if open.missing.is_empty() { Steps::Done } else { Steps::Missing };
+    for (lead, advice) in report::advice(standing, steps) {
         let lead = match lead {
             Lead::Next => "next:",
             Lead::Hint => "hint:",

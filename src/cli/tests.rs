@@ -190,7 +190,7 @@ fn status_of_one_that_is_stuck() {
       turned back:  step `migrate` failed
       failed:       step `migrate`: `/opt/notes/bin/notes migrate` ended with exit status 3: its last line was: relation "users" already exists
       restored:     `code`
-      not restored: `db` and resume of `stop`
+      not restored: `db`
       kept down:    `stop`
       hint: remove the cause, then `txupgrade rollback notes-1` tries again
       hint: once it is restored by hand, `txupgrade release notes-1 --resume` (or `--leave-down`) closes it
@@ -273,7 +273,7 @@ fn show_of_one_that_committed() {
     let mut notebook = Notebook::new();
     let tx = notebook.commits("notes");
     insta::assert_snapshot!(shown(&account(&notebook, &tx)), @r"
-    notes-1: committed, 1.4.2 -> 2.0.0 in 17 s, down for 11 s
+    notes-1: committed: 1.4.2 -> 2.0.0 in 17 s, down for 11 s
       plan:         /etc/txupgrade/notes.toml
       begun:        2026-11-21 03:00:00
       snapshot:     312 MB, 4.1 MB new
@@ -304,7 +304,7 @@ fn show_of_one_that_was_rolled_back() {
     let mut notebook = Notebook::new();
     let tx = notebook.rolls_back("notes");
     insta::assert_snapshot!(shown(&account(&notebook, &tx)), @r#"
-    notes-1: rolled back, 1.4.2 in 18 s, down for 14 s
+    notes-1: rolled back: at 1.4.2, in 18 s, down for 14 s
       plan:         /etc/txupgrade/notes.toml
       begun:        2026-11-21 03:00:00
       turned back:  step `migrate` failed

@@ -193,13 +193,18 @@ impl Ui {
 
     /// The monitor that shows a transaction on stderr.
     pub(crate) fn monitor(&self) -> Arc<dyn Monitor> {
-        let bar = (self.err_is_terminal && self.loudness != Loudness::Quiet).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
-        Arc::new(Terminal::new(Box::new(io::stderr()), self.err, self.loudness, bar))
+        let bars = if self.err_is_terminal && self.loudness != Loudness::Quiet { Bars::Drawn } else { Bars::None };
+        Arc::new(Terminal::new(Box::new(io::stderr()), self.err, self.loudness, bars))
     }
+}
+
+/// Whether what is under way is drawn as a bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bars {
+    /// On the terminal.
+    Drawn,
+    /// There is no terminal, or it is to be quiet.
+    None,
 }
 
 /// Shows what happens as lines, and on a terminal what is under way as a bar below them.
@@ -207,20 +212,22 @@ pub(crate) struct Terminal {
     inner: Mutex<Inner>,
     paint: Paint,
     loudness: Loudness,
+    bars: Bars,
 }
 
 struct Inner {
     sink: Box<dyn Write + Send>,
+    /// Of the task under way; there is none between tasks, so that a question has the terminal for itself.
     bar: Option<ProgressBar>,
     began: HashMap<(TxId, String), Instant>,
     about: String,
 }
 
 impl Terminal {
-    /// Writes lines to `sink`; `bar` is what is drawn below them.
-    fn new(sink: Box<dyn Write + Send>, paint: Paint, loudness: Loudness, bar: Option<ProgressBar>) -> Terminal {
-        let inner = Inner { sink, bar, began: HashMap::new(), about: String::new() };
-        Terminal { inner: Mutex::new(inner), paint, loudness }
+    /// Writes lines to `sink`.
+    fn new(sink: Box<dyn Write + Send>, paint: Paint, loudness: Loudness, bars: Bars) -> Terminal {
+        let inner = Inner { sink, bar: None, began: HashMap::new(), about: String::new() };
+        Terminal { inner: Mutex::new(inner), paint, loudness, bars }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -247,9 +254,8 @@ impl Inner {
 
     /// How long the task took, in eight columns.
     fn ended(&mut self, tx: &TxId, task: &str) -> String {
-        if let Some(bar) = &self.bar {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-            bar.reset();
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
         }
         let began = self.began.remove(&(tx.clone(), task.to_owned()));
         format!("{:>8}", began.map(|began| words::span(began.elapsed())).unwrap_or_default())
@@ -261,12 +267,12 @@ impl Monitor for Terminal {
         let mut inner = self.inner();
         inner.began.insert((tx.clone(), task.to_owned()), Instant::now());
         inner.about = words::clean(task).into_owned();
-        if let Some(bar) = &inner.bar {
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            bar.reset();
-            bar.unset_length();
+        if self.bars == Bars::Drawn {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(spinner());
             bar.set_message(inner.about.clone());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            inner.bar = Some(bar);
         }
     }
 
@@ -379,7 +385,7 @@ mod tests {
 
     fn shown(loudness: Loudness) -> String {
         let sink = Sink::default();
-        play(&Terminal::new(Box::new(sink.clone()), Paint::Plain, loudness, None));
+        play(&Terminal::new(Box::new(sink.clone()), Paint::Plain, loudness, Bars::None));
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -405,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_closed_terminal_is_no_reason_to_stop() {
-        play(&Terminal::new(Box::new(Gone), Paint::Colour, Loudness::Verbose, None));
+        play(&Terminal::new(Box::new(Gone), Paint::Colour, Loudness::Verbose, Bars::None));
     }
 
     #[test]

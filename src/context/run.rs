@@ -298,7 +298,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// `10m`, `1h 30m`, `2s`, `300ms`: as a plan writes it.
-fn in_words(time: Duration) -> String {
+pub(crate) fn in_words(time: Duration) -> String {
     let (seconds, milliseconds) = (time.as_secs(), time.subsec_millis());
     let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"), (milliseconds.into(), "ms")];
     let parts: Vec<String> = parts.iter().filter(|part| part.0 > 0).map(|(n, unit)| format!("{n}{unit}")).collect();

@@ -146,6 +146,13 @@ pub fn read_plan(text: &str, path: &Path, set: &BTreeMap<String, String>) -> Res
             plan.refuse_kind(List::Check, &spec.kind, &spec.kind_span, &names(&checks));
             return None;
         };
+        let reads_text = |kind: &check::Kind| kind.reads == check::Reads::Text;
+        if !check::KINDS.iter().any(|kind| kind.name == spec.kind && reads_text(kind)) {
+            let kinds = check::KINDS.iter().filter(|kind| reads_text(kind)).map(|kind| format!("`{}`", kind.name));
+            let kinds: Vec<_> = kinds.collect();
+            let statement = format!("no version can be read with `{}`", spec.kind);
+            plan.report.mistake(&spec.kind_span, statement, Some(format!("it can be {}", kinds.join(", "))));
+        }
         let check = read(&mut spec.body).into();
         spec.body.finish();
         Some(Version { spec, check })

@@ -1,6 +1,6 @@
 //! Carries transactions out.
 //!
-//! [`bind`] turns a plan into instances of kinds, [`flatten`] turns those into the tasks of a transaction, a
+//! `bind` turns a plan into instances of kinds, `flatten` turns those into the tasks of a transaction, a
 //! [`World`] does what one task says, and the [`Driver`] is the one loop that run, rollback and recovery share.
 
 mod act;

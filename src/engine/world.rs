@@ -211,9 +211,10 @@ impl<'a> World<'a> {
         base.join(format!("txupgrade-{}-{}", self.tx, &place[..8]))
     }
 
-    /// Makes the scratch directory where it is not there; it belongs to the account that the plan's commands run as.
+    /// Makes the scratch directory where it is not there, for a plan that speaks of it; it belongs to the account that
+    /// the plan's commands run as.
     pub(super) fn make_scratch(&self) -> Result<()> {
-        if self.ground.logs == Logs::NotKept {
+        if self.ground.logs == Logs::NotKept || !self.bound.text.contains("scratch") {
             return Ok(());
         }
         let user = self.bound.user.as_ref().map(|user| user.expand(&self.bound.scope)).transpose()?;

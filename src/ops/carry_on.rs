@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::begin::snapshot_after;
-use super::office::{Office, lock_tx, tell, the_open_one};
+use super::office::{Office, Reading, lock_tx, tell, the_open_one};
 use super::rollback::target;
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{self, Driver, Drove, World, left_to_recover, remaining};
@@ -16,6 +16,11 @@ use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Purpose, State, T
 
 /// Runs the steps of an open transaction; `skip` names steps that were done by hand.
 pub fn apply(site: &Site, tx: Option<&TxId>, skip: &[String]) -> Result<Standing> {
+    if skip.is_empty()
+        && let Some(standing) = committed_already(site, tx)?
+    {
+        return Ok(standing);
+    }
     on_the_way_forward(site, tx, Wait::No, |driver, tx| {
         for name in skip {
             let step = driver.state().steps_missing().into_iter().find(|step| step.subject == *name);
@@ -36,6 +41,9 @@ pub fn apply(site: &Site, tx: Option<&TxId>, skip: &[String]) -> Result<Standing
 
 /// Resumes and verifies an open transaction, and commits it.
 pub fn commit(site: &Site, tx: Option<&TxId>, steps: StepsDone, wait: Wait) -> Result<Standing> {
+    if let Some(standing) = committed_already(site, tx)? {
+        return Ok(standing);
+    }
     on_the_way_forward(site, tx, wait, |driver, tx| {
         let missing = driver.state().steps_missing();
         if steps == StepsDone::AsJournaled && !missing.is_empty() {
@@ -63,6 +71,13 @@ pub fn confirm(site: &Site, tx: Option<&TxId>) -> Result<Standing> {
             .hint("`txupgrade recover` takes it back now, if nothing has yet")),
         Some(Some(_)) => driver.append(Event::Confirmed),
     })
+}
+
+/// Where a named transaction stands that has reached every goal already: then there is nothing to do.
+fn committed_already(site: &Site, tx: Option<&TxId>) -> Result<Option<Standing>> {
+    let Some((tx, reading)) = tx.zip(Reading::open(site)?) else { return Ok(None) };
+    let told = tell(&reading.journal, tx)?;
+    Ok((told.state.ended() == Some(Outcome::Committed)).then(|| Standing::of(&told)))
 }
 
 /// Opens a transaction that goes forward and stands still, does what `act` says and drives it on.
@@ -134,10 +149,21 @@ pub(super) fn reopen<'a>(
 
 /// Drives until it stands still.
 pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
-    match driver.drive()? {
-        Drove::Settled => Ok(()),
-        Drove::LeftToRecover => Err(left_to_recover(driver.tx(), driver.stop())),
+    match driver.drive() {
+        Ok(Drove::Settled) => Ok(()),
+        Ok(Drove::LeftToRecover) => Err(left_to_recover(driver.tx(), driver.stop())),
+        Err(error) => Err(left_half_way(driver, error)),
     }
+}
+
+/// Nothing can be journaled, so nothing may be done: neither forward nor back.
+fn left_half_way(driver: &Driver<'_>, error: Error) -> Error {
+    let tx = driver.tx();
+    let left = match driver.state().in_flight() {
+        Some(task) => format!("`{tx}` was left in the middle of `{task}`"),
+        None => format!("`{tx}` was left half-way"),
+    };
+    error.within(left).hint("remove the cause, then `txupgrade recover` settles it").fault(Fault::Left)
 }
 
 /// Tells where a transaction stands after a verb has acted on it; one that waits for its confirmation gets a keeper.

@@ -150,3 +150,60 @@ fn read_from(path: &Path, from: u64) -> Result<(Vec<u8>, u64)> {
     let end = from + bytes.len() as u64;
     Ok((bytes, end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::tests::Notebook;
+
+    #[test]
+    fn logs_come_in_the_order_of_their_tasks_and_empty_ones_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("apply-migrate.log", "x"),
+            ("apply-unpack.log", "x"),
+            ("quiesce-stop.log", ""),
+            ("zz-later.log", "x"),
+            ("processes", "x"),
+        ] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let mut notebook = Notebook::new();
+        let tx = notebook.rolls_back("notes");
+        let events = crate::journal::Journal::events(&notebook.journal, &tx).unwrap();
+        let found: Vec<String> = files(dir.path(), &events).into_iter().map(|file| file.task).collect();
+        assert_eq!(found, ["apply unpack", "apply migrate", "zz later"]);
+        assert_eq!(files(&dir.path().join("missing"), &events), []);
+    }
+
+    #[test]
+    fn a_log_is_called_by_its_task_its_subject_or_its_file() {
+        let file = LogFile { task: "apply migrate".to_owned(), path: PathBuf::from("/s/logs/n-1/apply-migrate.log") };
+        for name in ["migrate", "apply migrate", "apply-migrate"] {
+            assert!(is_called(&file, name), "{name}");
+        }
+        assert!(!is_called(&file, "apply"));
+        let tx = "notes-1".parse().unwrap();
+        assert_eq!(
+            no_log(&tx, "migrat", &["apply migrate".to_owned()]).to_string(),
+            "notes-1 has no output of a task `migrat`: there is output of `apply migrate`"
+        );
+        assert_eq!(
+            no_log(&tx, "x", &[]).to_string(),
+            "notes-1 has no output of a task `x`: none of its tasks has run a program"
+        );
+    }
+
+    #[test]
+    fn a_log_that_became_shorter_is_gone_on_with_at_its_new_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        assert_eq!(read_from(&path, 0).unwrap(), (Vec::new(), 0));
+        fs::write(&path, "secret").unwrap();
+        assert_eq!(read_from(&path, 0).unwrap(), (b"secret".to_vec(), 6));
+        fs::write(&path, "***").unwrap();
+        assert_eq!(read_from(&path, 6).unwrap(), (Vec::new(), 3));
+        fs::write(&path, "***more").unwrap();
+        assert_eq!(read_from(&path, 3).unwrap(), (b"more".to_vec(), 7));
+    }
+}

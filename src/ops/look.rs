@@ -11,7 +11,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, Recorded};
 use crate::name::TxId;
 use crate::sys::lock::{Holder, Lock};
-use crate::tx::{Begun, State};
+use crate::tx::{Begun, State, TaskId};
 
 /// One transaction as its journal tells it.
 pub struct Account {
@@ -144,6 +144,14 @@ pub fn open(site: &Site) -> Result<Vec<TxId>> {
     Reading::open(site)?.map_or_else(|| Ok(Vec::new()), |reading| reading.journal.unfinished())
 }
 
+/// The steps of a transaction that have neither succeeded nor been done by hand.
+pub fn steps_missing(site: &Site, tx: &TxId) -> Result<Vec<TaskId>> {
+    match Reading::open(site)? {
+        Some(reading) => Ok(tell(&reading.journal, tx)?.state.steps_missing()),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Every transaction, the oldest first.
 pub fn all(site: &Site) -> Result<Vec<TxId>> {
     Reading::open(site)?.map_or_else(|| Ok(Vec::new()), |reading| reading.journal.transactions())
@@ -153,7 +161,6 @@ pub fn all(site: &Site) -> Result<Vec<TxId>> {
 mod tests {
     use super::*;
     use crate::ops::tests::Notebook;
-    use crate::tx::{Event, Outcome};
 
     fn named(journal: &dyn Journal, tx: Option<&str>) -> Result<Option<String>> {
         let tx = tx.map(|tx| tx.parse().unwrap());
@@ -164,11 +171,9 @@ mod tests {
     fn without_a_name_it_is_the_open_one_else_the_last() {
         let mut notebook = Notebook::new();
         assert_eq!(named(&notebook.journal, None).unwrap(), None);
-        let first = notebook.begin("notes");
+        notebook.commits("notes");
         assert_eq!(named(&notebook.journal, None).unwrap().as_deref(), Some("notes-1"));
-        notebook.add(&first, Event::Ended { outcome: Outcome::Aborted });
-        let second = notebook.begin("shop");
-        notebook.add(&second, Event::Ended { outcome: Outcome::Aborted });
+        notebook.rolls_back("shop");
         assert_eq!(named(&notebook.journal, None).unwrap().as_deref(), Some("shop-1"));
         notebook.begin("notes");
         assert_eq!(named(&notebook.journal, None).unwrap().as_deref(), Some("notes-2"));

@@ -47,6 +47,8 @@ pub struct Standing {
     pub tx: TxId,
     /// How it stands.
     pub place: Place,
+    /// The committed transactions that it undoes.
+    pub undoes: Vec<String>,
     /// Why it turned back, if it did.
     pub reason: Option<Reason>,
     /// The first failure, never hidden by a later one.
@@ -63,6 +65,8 @@ pub struct Standing {
     pub took: Duration,
     /// How long what was quiesced was down, where anything was.
     pub downtime: Option<Duration>,
+    /// The quiesces that are not known to be up, outermost first.
+    pub down: Vec<TaskId>,
 }
 
 /// The places where a transaction can stand still.

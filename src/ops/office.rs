@@ -103,7 +103,9 @@ pub(super) struct Reading {
 impl Reading {
     /// Opens it; `None` when there is no journal yet.
     pub(super) fn open(site: &Site) -> Result<Option<Reading>> {
-        if !site.dir.exists() {
+        // That it cannot be looked at is not that nothing is there.
+        let there = site.dir.try_exists();
+        if !there.or_say(|| format!("cannot look for the state directory `{}`", site.dir.display()))? {
             return Ok(None);
         }
         format::check(&site.dir)?;

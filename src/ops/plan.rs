@@ -114,7 +114,8 @@ pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<
 fn tasks(world: &World<'_>, itinerary: &Itinerary) -> Vec<ForecastTask> {
     let task = |task: &crate::tx::Task| {
         let (does, undo) = world.describe(&task.id);
-        ForecastTask { task: task.id.to_string(), does, undo, depth: task.depth, timeout: None }
+        let timeout = world.time_limit(&task.id);
+        ForecastTask { task: task.id.to_string(), does, undo, depth: task.depth, timeout }
     };
     itinerary.forward.iter().map(task).collect()
 }

@@ -6,50 +6,69 @@ use super::carry_on::{finish, keep_watch, reopen, settle};
 use super::office::{Office, lock_begin, lock_tx, tell};
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, Fault, OrSay, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
+use crate::sys::files;
 use crate::tx::{Event, Outcome};
 
 /// Settles every transaction that nobody is at work on any more. Those that wait for their operator stay open.
 pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
     let mut standings = Vec::new();
-    if !site.dir.join("journal.db").exists() {
+    let journal = site.dir.join("journal.db");
+    // That it cannot be looked at is not that nothing is there.
+    if !journal.try_exists().or_say(|| format!("cannot look for the journal `{}`", journal.display()))? {
         return Ok(standings);
     }
     let mut office = Office::open(site)?;
+    let mut refused = None;
     for tx in office.journal.unfinished()? {
-        let beginning = lock_begin(&office.dir)?;
-        let lock = match lock_tx(&office.dir, &tx) {
-            Err(error) if error.fault == Fault::Locked => {
-                let mut standing = Standing::of(&tell(&office.journal, &tx)?);
-                standing.place = Place::Running;
-                standings.push(standing);
-                continue;
+        // One that cannot be settled must not keep the others from it.
+        match settle_one(site, &mut office, &tx) {
+            Ok(standing) => standings.extend(standing),
+            Err(error) if matches!(error.fault, Fault::Signal(_)) => return Err(error),
+            Err(error) => {
+                site.monitor.warn(&format!("cannot settle `{tx}`: {error}"));
+                refused = refused.or(Some(error.within(format!("cannot settle `{tx}`"))));
             }
-            taken => taken?,
-        };
-        drop(beginning);
-        let Office { dir, tmp, store, journal, .. } = &mut office;
-        let told = tell(journal, &tx)?;
-        if told.state.ended().is_some() {
-            continue;
         }
-        let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
-        let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
-        driver.take_over()?;
-        driver.turn_back_if_unconfirmed()?;
-        settle(&mut driver)?;
-        drop(driver);
-        drop(lock);
-        let standing = Standing::of(&tell(journal, &tx)?);
-        if matches!(standing.place, Place::Unconfirmed { .. }) {
-            keep_watch(site, &tx)?;
-        }
-        standings.push(standing);
     }
     sweep_ended(site, &mut office)?;
-    Ok(standings)
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(standings),
+    }
+}
+
+/// Settles one transaction; `None` when somebody else has done it meanwhile.
+fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Standing>> {
+    let beginning = lock_begin(&office.dir)?;
+    let lock = match lock_tx(&office.dir, tx) {
+        Err(error) if error.fault == Fault::Locked => {
+            let mut standing = Standing::of(&tell(&office.journal, tx)?);
+            standing.place = Place::Running;
+            return Ok(Some(standing));
+        }
+        taken => taken?,
+    };
+    drop(beginning);
+    let Office { dir, tmp, store, journal, .. } = office;
+    let told = tell(journal, tx)?;
+    if told.state.ended().is_some() {
+        return Ok(None);
+    }
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
+    driver.take_over()?;
+    driver.turn_back_if_unconfirmed()?;
+    settle(&mut driver)?;
+    drop(driver);
+    drop(lock);
+    let standing = Standing::of(&tell(journal, tx)?);
+    if matches!(standing.place, Place::Unconfirmed { .. }) {
+        keep_watch(site, tx)?;
+    }
+    Ok(Some(standing))
 }
 
 /// A process may have died after the end was journaled and before the side copies were removed.
@@ -80,13 +99,16 @@ pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, 
             .hint("only a stuck transaction is released; `txupgrade status` says where this one stands"));
     }
     let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
-    let copies = world.leftovers();
+    let scratch = world.scratch();
+    let copies = world.leftovers().into_iter().filter(|path| *path != scratch).collect();
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     if services == Services::Resume {
         driver.resume_released()?;
     }
     driver.append(Event::Ended { outcome: Outcome::Released })?;
     drop(driver);
+    // Nothing was displaced into it; what cannot be removed is in nobody's way.
+    let _ = files::remove_tree(&scratch);
     let _ = std::fs::remove_file(lock_path(dir, tx));
     drop(lock);
     Ok((finish(site, &mut office, tx, Wait::No)?, copies))

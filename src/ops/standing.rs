@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::office::Told;
 use super::{Place, Standing};
 use crate::error::Error;
-use crate::tx::{Action, Event, Goal, Heading, Progress, Reason, State, TaskId};
+use crate::journal::Recorded;
+use crate::tx::{Action, Event, Goal, Heading, Progress, Reason, State, Task, TaskId};
 
 impl Standing {
     /// The standing of a transaction at which nobody is at work.
@@ -36,6 +37,7 @@ impl Standing {
         Standing {
             tx: told.tx.clone(),
             place: place(state),
+            undoes: state.begun().undoes.clone(),
             reason,
             failure,
             others: failures,
@@ -44,6 +46,7 @@ impl Standing {
             to: version(Action::Verify).or_else(|| version(Action::Recheck)),
             took: took(told),
             downtime: downtime(told),
+            down: state.kept_down().into_iter().cloned().collect(),
         }
     }
 }
@@ -72,16 +75,21 @@ fn place(state: &State) -> Place {
         return Place::Ended { outcome, unsound: failed(Action::Recheck).collect() };
     }
     if let Some(task) = state.stuck() {
-        let of = |wanted: fn(Progress) -> bool| {
-            let restores = state.backward().filter(move |(task, progress)| {
-                matches!(task.id.action, Action::Undo | Action::Restore | Action::Resume) && wanted(*progress)
-            });
-            restores.map(|(task, _)| task.id.clone()).collect()
+        // An undo that was not needed stays pending; one that was needed has succeeded or failed by now.
+        let of = |wanted: fn(&Task, Progress) -> bool| {
+            let tasks = state.backward().filter(move |(task, progress)| wanted(task, *progress));
+            tasks.map(|(task, _)| task.id.clone()).collect()
         };
         return Place::Stuck {
             task: task.clone(),
-            restored: of(|progress| progress == Progress::Done),
-            not_restored: of(|progress| progress != Progress::Done),
+            restored: of(|task, progress| {
+                matches!(task.id.action, Action::Undo | Action::Restore) && progress == Progress::Done
+            }),
+            not_restored: of(|task, progress| match task.id.action {
+                Action::Restore => progress != Progress::Done,
+                Action::Undo | Action::Resume => progress == Progress::Failed,
+                _ => false,
+            }),
         };
     }
     if let Some(task) = state.on_hold() {
@@ -111,14 +119,91 @@ fn took(told: &Told) -> Duration {
     ends.and_then(|(first, last)| seconds_between(&first.at, &last.at)).unwrap_or_default()
 }
 
-/// From the first quiesce that began until the last resume that succeeded, as far as it has come.
+/// How long anything that was quiesced was not resumed again, as far as it has come; `None` where nothing was.
 fn downtime(told: &Told) -> Option<Duration> {
-    let of = |action: Action, event: &Event| match event {
-        Event::Started { task, .. } => action == Action::Quiesce && task.action == action,
-        Event::Succeeded { task, .. } => action == Action::Resume && task.action == action,
-        _ => false,
-    };
-    let first = told.recorded.iter().find(|recorded| of(Action::Quiesce, &recorded.event))?;
-    let last = told.recorded.iter().rev().find(|recorded| of(Action::Resume, &recorded.event))?;
-    seconds_between(&first.at, &last.at)
+    let mut down: Vec<&str> = Vec::new();
+    let mut since = None;
+    let mut total = None;
+    for Recorded { at, event, .. } in &told.recorded {
+        match event {
+            Event::Started { task, .. } if task.action == Action::Quiesce => {
+                if !down.contains(&task.subject.as_str()) {
+                    down.push(&task.subject);
+                }
+                since.get_or_insert(at);
+            }
+            Event::Succeeded { task, .. } if task.action == Action::Resume => {
+                down.retain(|subject| *subject != task.subject);
+                if let (true, Some(began)) = (down.is_empty(), since) {
+                    *total.get_or_insert(Duration::ZERO) += seconds_between(began, at).unwrap_or_default();
+                    since = None;
+                }
+            }
+            _ => {}
+        }
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::office::tell;
+    use crate::ops::tests::{Notebook, id};
+    use crate::tx::{Extent, Outcome, Output};
+
+    #[test]
+    fn what_was_up_between_two_quiesces_was_not_down() {
+        let mut notebook = Notebook::new();
+        let tx = notebook.begin("notes");
+        notebook.captures(&tx);
+        for task in ["apply unpack", "apply migrate", "resume stop", "verify the version"] {
+            notebook.does(&tx, task, Output::default());
+        }
+        let once = Standing::of(&tell(&notebook.journal, &tx).unwrap()).downtime.unwrap();
+        assert_eq!(once, Duration::from_millis(10_500));
+        notebook.wait(600_000);
+        notebook.fails(&tx, "verify page", Error::new("status 500"));
+        notebook.add(&tx, Event::TurnedBack { reason: Reason::Failed { task: id("verify page") } });
+        for task in ["prove everything", "quiesce stop", "restore db", "restore code", "resume stop", "recheck page"] {
+            notebook.does(&tx, task, Output::default());
+        }
+        notebook.add(&tx, Event::Ended { outcome: Outcome::RolledBack });
+        let standing = Standing::of(&tell(&notebook.journal, &tx).unwrap());
+        assert_eq!(standing.downtime.unwrap(), once + Duration::from_millis(6_000));
+        assert_eq!(standing.failure.unwrap().0, id("verify page"));
+    }
+
+    #[test]
+    fn stuck_lists_what_is_restored_and_what_is_not() {
+        let mut notebook = Notebook::new();
+        let tx = notebook.gets_stuck("notes");
+        let place = Standing::of(&tell(&notebook.journal, &tx).unwrap()).place;
+        let (restored, not_restored) = (vec![id("restore code")], vec![id("restore db")]);
+        assert_eq!(place, Place::Stuck { task: id("restore db"), restored, not_restored });
+    }
+
+    #[test]
+    fn a_recheck_that_failed_while_something_was_stuck_is_asked_again() {
+        let mut notebook = Notebook::new();
+        let tx = notebook.begin_as("notes", |begun| {
+            let recheck = Task::new(Action::Recheck, "db", 1).noted();
+            begun.itinerary.backward.insert(4, recheck);
+        });
+        notebook.captures(&tx);
+        notebook.does(&tx, "apply unpack", Output::default());
+        notebook.fails(&tx, "apply migrate", Error::new("no"));
+        notebook.turns_back(&tx);
+        notebook.fails(&tx, "restore db", Error::new("no room"));
+        notebook.does(&tx, "restore code", Output::default());
+        notebook.fails(&tx, "recheck db", Error::new("it differs"));
+        notebook.add(&tx, Event::Stuck { task: id("restore db") });
+        notebook.add(&tx, Event::Retried { extent: Extent::Whole });
+        for task in ["prove everything", "restore db", "recheck db", "resume stop", "recheck page"] {
+            notebook.does(&tx, task, Output::default());
+        }
+        notebook.add(&tx, Event::Ended { outcome: Outcome::RolledBack });
+        let place = Standing::of(&tell(&notebook.journal, &tx).unwrap()).place;
+        assert_eq!(place, Place::Ended { outcome: Outcome::RolledBack, unsound: Vec::new() });
+    }
 }

@@ -184,7 +184,11 @@ impl Fields {
     /// A program and its arguments.
     fn as_words(&self, key: &str, node: &Node) -> Option<Vec<Template>> {
         let Data::List(nodes) = &node.data else {
-            self.mismatch(key, node, "a list", Some(LIST_OR_TABLE.into()));
+            let hint = match key {
+                "run" => "write it as `run = [\"program\", \"argument\"]`, or as `shell = \"…\"` for a line of shell",
+                _ => LIST_OR_TABLE,
+            };
+            self.mismatch(key, node, "a list", Some(hint.into()));
             return None;
         };
         let words: Vec<Template> =

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
-use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, What};
+use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, Told, What};
 use crate::context::{Context, Direction, default_timeout, run};
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Command, Fields, Program};
@@ -160,7 +160,8 @@ impl Programs {
         std::thread::scope(|threads| {
             let ended = &ended;
             // The reader goes with the thread: when the work fails the dump finds its pipe closed and ends.
-            let reading = threads.spawn(move || work(&mut Drain { pipe: reader, ended }));
+            let mut source = Told::new(Drain { pipe: reader, ended }, cx, 0);
+            let reading = threads.spawn(move || work(&mut source));
             let ran = run::piped(cx, dump, default_timeout::STEP, Stdio::null(), Stdio::from(writer));
             ended.store(true, Ordering::Release);
             let done = reading.join().unwrap_or_else(|_| Err(Error::new("reading the dump ended unexpectedly")));

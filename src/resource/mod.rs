@@ -83,6 +83,36 @@ pub trait Resource: Send + Sync {
     }
 }
 
+/// A source whose reading is told to the monitor, at most ten times a second.
+struct Told<R> {
+    source: R,
+    monitor: std::sync::Arc<dyn crate::monitor::Monitor>,
+    what: String,
+    done: u64,
+    /// 0 where it is not known.
+    total: u64,
+    last: std::time::Instant,
+}
+
+impl<R> Told<R> {
+    fn new(source: R, cx: &Context<'_>, total: u64) -> Told<R> {
+        let (monitor, what) = (std::sync::Arc::clone(&cx.monitor), cx.subject.clone());
+        Told { source, monitor, what, done: 0, total, last: std::time::Instant::now() }
+    }
+}
+
+impl<R: std::io::Read> std::io::Read for Told<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.done += read as u64;
+        if read == 0 || self.last.elapsed().as_millis() >= 100 {
+            self.last = std::time::Instant::now();
+            self.monitor.progress(&self.what, self.done, self.total);
+        }
+        Ok(read)
+    }
+}
+
 /// What a resource occupies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Captured, Changes, Claim, Estimate, Kind, Resource};
 use crate::context::{Context, Direction};
 use crate::error::{Error, Fault, OrSay, Result};
-use crate::plan::{Fields, Scope, Template};
+use crate::plan::{Fields, Template};
 use crate::store::{Head, ObjectId, Tree, side_paths};
 use crate::sys::clock;
 
@@ -32,25 +32,10 @@ struct PathResource {
 }
 
 impl PathResource {
-    fn path(&self, scope: &Scope) -> Result<PathBuf> {
-        let path = self.path.path(scope)?;
-        if !path.is_absolute() {
-            return Err(Error::new(format!("`{}` is not an absolute path", path.display())));
-        }
-        // `/opt/notes/` and `/opt/./notes` are `/opt/notes`; `..` would have to be looked up.
-        let plain: PathBuf = path.components().collect();
-        if plain.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(
-                Error::new(format!("the path `{}` has `..` in it", path.display())).hint("write the path without `..`")
-            );
-        }
-        Ok(plain)
-    }
-
     fn tree(&self, cx: &Context<'_>) -> Result<Tree> {
         let texts = |list: &[Template]| list.iter().map(|text| text.expand(&cx.scope)).collect::<Result<Vec<_>>>();
         Ok(Tree {
-            path: self.path(&cx.scope)?,
+            path: self.path.path(&cx.scope)?,
             exclude: texts(&self.exclude)?,
             left_out: cx.left_out.clone(),
             secret: texts(&self.secret)?,
@@ -60,7 +45,7 @@ impl PathResource {
 
 impl Resource for PathResource {
     fn claims(&self, cx: &Context<'_>) -> Result<Vec<Claim>> {
-        let path = self.path(&cx.scope)?;
+        let path = self.path.path(&cx.scope)?;
         Ok(vec![Claim::Path(resolved(&path))])
     }
 
@@ -119,7 +104,7 @@ impl Resource for PathResource {
     }
 
     fn leftovers(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
-        Ok(side_paths(&cx.tx, &self.path(&cx.scope)?))
+        Ok(side_paths(&cx.tx, &self.path.path(&cx.scope)?))
     }
 
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
@@ -134,5 +119,69 @@ fn resolved(path: &Path) -> PathBuf {
     match parent.canonicalize() {
         Ok(parent) => parent.join(name),
         Err(_) => resolved(parent).join(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::What;
+    use super::*;
+    use crate::context_fixture::Fixture;
+
+    const KEYS: &str = r#"kind = "path"
+path = "${dir}/app/"
+exclude = ["cache/"]
+secret = "*.key""#;
+
+    #[test]
+    fn mutated_restored_and_swept() {
+        let f = Fixture::new();
+        let (it, cx) = (f.resource(KEYS), f.context("code"));
+        f.write("app/a", "old");
+        f.write("app/a.key", "old");
+        f.write("app/cache/x", "old");
+        assert_eq!(it.claims(&cx).unwrap(), [Claim::Path(f.place().canonicalize().unwrap().join("app"))]);
+        let estimate = it.probe(&cx).unwrap();
+        assert_eq!((estimate.bytes, estimate.items, estimate.warnings.len()), (6, 3, 0));
+        let captured = it.capture(&cx, None).unwrap();
+        assert_eq!(f.store.head(captured.manifest).unwrap().place, f.path("app").display().to_string());
+        f.write("app/a", "new!");
+        f.write("app/a.key", "new!");
+        f.write("app/cache/x", "new!");
+        let changes = it.diff(&cx, captured.manifest).unwrap();
+        let told: Vec<_> = changes.items.iter().map(|c| (c.what, c.name.as_str(), c.secret)).collect();
+        assert_eq!(told, [(What::Changed, "a", false), (What::Changed, "a.key", true)]);
+        assert_eq!(it.restore(&cx, captured.manifest).unwrap(), changes);
+        assert_eq!(it.diff(&cx, captured.manifest).unwrap(), Changes::default());
+        assert_eq!(std::fs::read_to_string(f.path("app/cache/x")).unwrap(), "new!");
+        let left: Vec<_> = it.leftovers(&cx).unwrap().into_iter().filter(|path| path.exists()).collect();
+        assert_eq!(left, [f.place().canonicalize().unwrap().join(".txupgrade-t-1-aside")]);
+        left.iter().for_each(|path| crate::sys::files::remove_beside(path).unwrap());
+        assert_eq!(it.diff(&cx, captured.manifest).unwrap(), Changes::default());
+    }
+
+    #[test]
+    fn what_cannot_be_a_resource_is_said() {
+        let f = Fixture::new();
+        let said = |path: &str| {
+            let it = f.resource(&format!("kind = \"path\"\npath = \"{path}\""));
+            it.probe(&f.context("code")).unwrap_err().to_string().replace(&f.place().display().to_string(), "DIR")
+        };
+        f.write("file", "x");
+        assert_eq!(said("${dir}/no/app"), "`DIR/no/app` cannot be a resource: `DIR/no` is not a directory");
+        assert_eq!(said("${dir}/file/app"), "`DIR/file/app` cannot be a resource: `DIR/file` is not a directory");
+        assert_eq!(said("/"), "`/` cannot be captured or restored as a whole");
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_mistake() {
+        let f = Fixture::new();
+        let (it, cx) = (f.resource(KEYS), f.context("code"));
+        let estimate = it.probe(&cx).unwrap();
+        assert_eq!((estimate.bytes, estimate.items), (0, 0));
+        let captured = it.capture(&cx, None).unwrap();
+        f.write("app/a", "new");
+        it.restore(&cx, captured.manifest).unwrap();
+        assert!(!f.path("app").exists());
     }
 }

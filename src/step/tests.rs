@@ -104,7 +104,7 @@ fn waiting_for_checks_ends_when_they_pass_or_time_is_over() {
     f.peers.answers.borrow_mut().insert("c".to_owned(), answers);
     let it = f.step("kind = \"wait\"\nchecks = [\"c\"]");
     assert!(it.run(&f.context("it")).unwrap().note.starts_with("after 1."));
-    assert_eq!(it.describe(&f.scope()), "wait until c, at most 3600s");
+    assert_eq!(it.describe(&f.scope()), "wait until c, at most 1h");
     let late = f.step("kind = \"wait\"\nchecks = [\"c\"]\ntimeout = \"300ms\"");
     f.peers.answers.borrow_mut().insert("c".to_owned(), VecDeque::from([Finding::no("connection refused")]));
     assert_eq!(

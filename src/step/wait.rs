@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Kind, Step};
-use crate::context::{Context, default_timeout};
+use crate::context::{Context, default_timeout, run};
 use crate::error::{Error, Result};
 use crate::plan::{Fields, List, Scope};
 use crate::tx::Output;
@@ -39,8 +39,8 @@ struct Wait {
 impl Step for Wait {
     fn describe(&self, _scope: &Scope) -> String {
         match self.checks.is_empty() {
-            true => format!("wait {:?}", self.time),
-            false => format!("wait until {}, at most {:?}", self.checks.join(", "), self.timeout),
+            true => format!("wait {}", run::in_words(self.time)),
+            false => format!("wait until {}, at most {}", self.checks.join(", "), run::in_words(self.timeout)),
         }
     }
 
@@ -58,8 +58,11 @@ impl Step for Wait {
                     break;
                 }
                 if began.elapsed() >= self.timeout {
-                    return Err(Error::new(format!("check `{check}` did not pass within {:?}", self.timeout))
-                        .because(finding.found));
+                    return Err(Error::new(format!(
+                        "check `{check}` did not pass within {}",
+                        run::in_words(self.timeout)
+                    ))
+                    .because(finding.found));
                 }
                 sleep(cx, (Instant::now() + Duration::from_secs(1)).min(began + self.timeout))?;
             }

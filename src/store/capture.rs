@@ -164,9 +164,9 @@ impl Walking<'_> {
     fn send(&self, items: Vec<Item>) -> Result<()> {
         let (reply, receiver) = bounded(1);
         // They are gone only after a failure, which the writer reports.
-        let gone = |_| Error::new("the capture was given up");
-        self.ordered.send(receiver).map_err(|e| gone(drop(e)))?;
-        self.jobs.send(Batch { items, reply }).map_err(|e| gone(drop(e)))
+        let gone = || "the capture was given up";
+        self.ordered.send(receiver).or_say(gone)?;
+        self.jobs.send(Batch { items, reply }).or_say(gone)
     }
 
     fn item(&mut self, found: Found, walk: &mut Walk<'_>) -> Result<Option<Item>> {

@@ -10,6 +10,7 @@ use super::capture::is_untouched;
 use super::live::{Anchor, Facts};
 use super::manifest::{Entry, StoredHead, Time, Type, order};
 use super::object::Bytes;
+use super::part::{Scope, is_inside, scope};
 use super::tree::{IsDir, Protect, Why};
 use super::walk::{Found, Walk, Whose};
 use super::{Store, content, meta};
@@ -57,32 +58,6 @@ enum State {
     Around,
     /// Left alone.
     Skipped,
-}
-
-/// How an entry stands to the part that is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// It is the part, or in it.
-    In,
-    /// The part is in it.
-    Around,
-    /// Neither.
-    Out,
-}
-
-fn scope(part: &[u8], path: &[u8]) -> Scope {
-    if path == part || is_inside(path, part) {
-        Scope::In
-    } else if is_inside(part, path) {
-        Scope::Around
-    } else {
-        Scope::Out
-    }
-}
-
-/// Whether `path` is below `dir`.
-pub(crate) fn is_inside(path: &[u8], dir: &[u8]) -> bool {
-    dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/')
 }
 
 /// Compares what is at `part` (empty: everything) and below it. Of the directories around it, only that they are there.
@@ -208,9 +183,7 @@ impl Work<'_> {
 
     /// Ends the directories that `path` is not in.
     fn leave(&mut self, path: &[u8]) {
-        let inside =
-            |dir: &[u8]| dir.is_empty() || (path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/');
-        while let Some(level) = self.levels.pop_if(|level| !inside(&level.path)) {
+        while let Some(level) = self.levels.pop_if(|level| !is_inside(path, &level.path)) {
             self.left(level);
         }
     }

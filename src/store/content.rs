@@ -13,7 +13,7 @@ use crate::error::{OrSay, Result};
 /// Reads the file and compares each chunk's BLAKE3; where the manifest has a hole, there may only be zeros.
 pub(crate) fn is_same(store: &Store, anchor: &Anchor, entry: &Entry, buffer: &mut Vec<u8>) -> Result<bool> {
     let cannot = || "it cannot be read";
-    let fd = open_quietly(&anchor.dir, &anchor.from_anchor(&entry.path.0)).or_say(cannot)?;
+    let fd = open_quietly(&anchor.dir, &anchor.anchored(&entry.path.0)).or_say(cannot)?;
     let live_data = match &entry.extents {
         Some(_) => holes(&fd, entry.size).or_say(cannot)?,
         None => None,

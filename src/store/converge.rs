@@ -207,7 +207,7 @@ impl Swap<'_> {
         Ok(())
     }
 
-    fn parent<'p>(&mut self, path: &'p [u8]) -> rustix::io::Result<(&OwnedFd, Vec<u8>)> {
+    fn parent(&mut self, path: &[u8]) -> rustix::io::Result<(&OwnedFd, Vec<u8>)> {
         if path.is_empty() {
             return Ok((&self.anchor.dir, self.anchor.name.clone()));
         }

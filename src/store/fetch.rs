@@ -18,6 +18,9 @@ pub(crate) struct Want<T> {
 /// An object that cannot be read, and why.
 pub(crate) type Bad = (ObjectId, Error);
 
+/// What is done with an object's bytes.
+pub(crate) type Each<'a, T> = &'a (dyn Fn(&Want<T>, &[u8]) -> Result<()> + Sync);
+
 /// What came of fetching.
 pub(crate) struct Fetched {
     /// Bytes of objects read.
@@ -38,7 +41,7 @@ pub(crate) fn fetch<T: Copy + Send + Sync>(
     mut wants: Vec<Want<T>>,
     on_bad: OnBad,
     tell: &dyn Fn(u64, u64),
-    each: &(dyn Fn(&Want<T>, &[u8]) -> Result<()> + Sync),
+    each: Each<'_, T>,
 ) -> Result<Fetched> {
     wants.sort_unstable_by_key(|want| want.place);
     let frames: Vec<&[Want<T>]> =
@@ -89,11 +92,7 @@ pub(crate) fn fetch<T: Copy + Send + Sync>(
     }
 }
 
-fn one_frame<T>(
-    store: &Store,
-    wants: &[Want<T>],
-    each: &(dyn Fn(&Want<T>, &[u8]) -> Result<()> + Sync),
-) -> Result<Vec<Bad>> {
+fn one_frame<T>(store: &Store, wants: &[Want<T>], each: Each<'_, T>) -> Result<Vec<Bad>> {
     let tar = match store.read_frame(wants[0].place) {
         Ok(tar) => tar,
         Err(error) => return Ok(wants.iter().map(|want| (want.id, error.clone())).collect()),

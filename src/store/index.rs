@@ -134,8 +134,7 @@ impl Index {
     fn forget_missing(&self) -> rusqlite::Result<()> {
         let mut state = self.lock();
         let state = &mut *state;
-        let gone: Vec<u32> =
-            known(&state.db)?.into_iter().map(|(n, _)| n).filter(|n| !state.present.contains_key(n)).collect();
+        let gone: Vec<u32> = known(&state.db)?.into_keys().filter(|n| !state.present.contains_key(n)).collect();
         if gone.is_empty() {
             return Ok(());
         }

@@ -111,7 +111,7 @@ impl Anchor {
     }
 
     /// An entry's path from the anchor.
-    pub(crate) fn from_anchor(&self, path: &[u8]) -> Vec<u8> {
+    pub(crate) fn anchored(&self, path: &[u8]) -> Vec<u8> {
         if path.is_empty() { self.name.clone() } else { [&self.name, &b"/"[..], path].concat() }
     }
 
@@ -119,7 +119,7 @@ impl Anchor {
     pub(crate) fn shown(&self, path: &[u8]) -> String {
         let parent = self.parent.as_os_str().as_bytes();
         let parent = if parent == b"/" { &b""[..] } else { parent };
-        Bytes([parent, b"/", &self.from_anchor(path)].concat()).to_string()
+        Bytes([parent, b"/", &self.anchored(path)].concat()).to_string()
     }
 
     /// The entry's facts; `None` when it is not there.
@@ -134,7 +134,7 @@ impl Anchor {
 
     /// Opens an entry without following any symlink.
     pub(crate) fn open(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        beneath(&self.dir, &self.from_anchor(path), flags)
+        beneath(&self.dir, &self.anchored(path), flags)
     }
 
     /// Opens an entry's directory; the name it has there.

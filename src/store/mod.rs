@@ -15,7 +15,7 @@
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
-//! | `compare` | a tree against a manifest |
+//! | `compare`, `content`, `part` | a tree against a manifest |
 //! | `stage`, `converge` | a manifest back into a tree |
 //! | `verify` | reading everything, making the index anew |
 
@@ -32,6 +32,7 @@ mod manifest;
 mod meta;
 mod object;
 mod pack;
+mod part;
 mod read;
 mod side;
 mod stage;
@@ -67,6 +68,9 @@ fn cores() -> usize {
 /// Decoded frames that are kept for the next object out of them.
 const KEPT_FRAMES: usize = 6;
 
+/// A frame's archive and place, and its tar stream.
+type KeptFrame = ((u32, u64), Arc<Vec<u8>>);
+
 /// A store in a state directory.
 #[derive(Debug)]
 pub struct Store {
@@ -74,7 +78,7 @@ pub struct Store {
     /// Where archives are written; `None`: open for reading only.
     tmp: Option<PathBuf>,
     index: Arc<Index>,
-    kept: Mutex<VecDeque<((u32, u64), Arc<Vec<u8>>)>>,
+    kept: Mutex<VecDeque<KeptFrame>>,
 }
 
 impl Store {

@@ -35,9 +35,10 @@ pub(crate) fn file(
 ) -> Result<Option<Entry>> {
     let mut last = None;
     for _ in 0..TRIES {
-        let fd = match open_quietly(&anchor.dir, &anchor.from_anchor(&path)) {
+        let fd = match open_quietly(&anchor.dir, &anchor.anchored(&path)) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::LOOP) => return Err(Error::new("it became a symlink meanwhile")),
             Err(e) => return Err(Error::new("it cannot be opened").because(e)),
         };
         let before = Facts::of(&fd, b"").or_say(|| "it cannot be looked at")?;

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::live::{Anchor, Facts, beneath};
@@ -46,22 +46,12 @@ pub fn side_paths(tx: &str, path: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Removes the displaced copies of the resource at `path`; the directory that held them keeps its modification time.
+/// Removes the displaced copies of the resource at `path`; the directory that held them keeps its times.
 pub fn sweep(tx: &str, path: &Path) -> Result<()> {
-    for side in side_paths(tx, path) {
-        let (Some(parent), Ok(there)) = (side.parent(), side.symlink_metadata()) else { continue };
-        if !there.is_dir() {
-            continue;
-        }
-        let cannot = || format!("cannot remove the displaced copies in `{}`", side.display());
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(dir) = rustix::fs::openat(CWD, parent, flags, Mode::empty()) else { continue };
-        let mtime = Facts::of(&dir, b"").or_say(cannot)?.mtime;
-        crate::sys::files::remove_tree(&side).map_err(|e| e.within(cannot()))?;
-        // Somebody else's directory keeps the new time.
-        let _ = meta::set_mtime(&dir, mtime);
-    }
-    Ok(())
+    side_paths(tx, path)
+        .into_iter()
+        .filter(|side| side.symlink_metadata().is_ok())
+        .try_for_each(|side| crate::sys::files::remove_beside(&side))
 }
 
 /// One restore's place for what it displaces and builds.

@@ -11,12 +11,13 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::Store;
-use super::compare::{Fix, is_inside};
+use super::compare::Fix;
 use super::fetch::{OnBad, Want, fetch};
 use super::live::{Anchor, beneath, create, split};
 use super::manifest::{Entry, Type, chunks_of};
 use super::meta;
 use super::object::{Bytes, ObjectId};
+use super::part::is_inside;
 use super::side::Side;
 use crate::error::{Error, Fault, OrSay, Result};
 

@@ -281,21 +281,21 @@ impl State {
         }
     }
 
-    /// What failed is done again. An undo may write to what was restored since, so then that is restored again too; and
-    /// what was rechecked before all was restored is asked again, except behind what is resumed by now.
+    /// What failed is done again. An undo may write to what was restored since, so then that is restored again too.
     fn retry_backward(&mut self) {
         let tasks = &self.begun.itinerary.backward;
         let failed =
             |(task, progress): (&Task, &Progress)| *progress == Progress::Failed && task.tolerance == Tolerance::Fatal;
-        let fails = |action| tasks.iter().zip(&self.backward).any(|it| failed(it) && it.0.id.action == action);
-        let (undoes, restores) = (fails(Action::Undo), fails(Action::Restore));
-        let holds = &self.holds;
-        let held = |task: &Task| holds.iter().take(task.depth).all(|hold| *hold == Hold::Down);
+        let undo = |(task, progress)| failed((task, progress)) && task.id.action == Action::Undo;
+        let undoes = tasks.iter().zip(&self.backward).any(undo);
+        // Nothing behind what could not be put back was resumed, so there all can be asked again.
+        let mut behind = false;
         for (task, progress) in tasks.iter().zip(&mut self.backward) {
+            behind |= failed((task, progress)) && matches!(task.id.action, Action::Undo | Action::Restore);
             let again = match task.id.action {
                 Action::Prove => true,
                 Action::Restore if undoes => true,
-                Action::Recheck if undoes || (restores && held(task)) => true,
+                Action::Recheck if behind => true,
                 _ => failed((task, progress)),
             };
             if again {

@@ -4,7 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
 mod bed;
+mod command_line;
 mod fidelity;
+mod invalid;
 mod kill;
 mod layers;
+mod machine;
+mod readme;
+mod rules;
 mod tree;
+mod wrong;

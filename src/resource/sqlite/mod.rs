@@ -6,28 +6,31 @@
 //! and fingerprinted again before the live one is touched, and never pairs a database with another's log (see
 //! `swap`).
 
+mod copy;
 mod file;
 mod fingerprint;
 mod look;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rusqlite::backup::{Backup, StepResult};
+use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode};
 use serde::{Deserialize, Serialize};
 
+use self::copy::{Exactly, Integrity, check, examined, hash, take};
 use self::file::{Access, Attributes, Found, found, resolved};
-use self::fingerprint::{Fingerprint, Log};
-use self::look::{Looked, Missing, Open, Scratch, Way, copy_file, holder, log_of, open, side, with_database};
+use self::fingerprint::Fingerprint;
+use self::look::{Open, Scratch, holder, open, side, with_database};
 use self::swap::Beside;
-use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, What};
+use self::words::{command_of, damaged, in_words, is_damage, not_what_was_captured};
+use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, Told, What};
 use crate::context::Context;
-use crate::error::{Error, Fault, OrSay, Result};
+use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Template};
 use crate::store::{Head, ObjectId};
 use crate::sys::{clock, mounts};
@@ -58,14 +61,6 @@ struct Facts {
     /// The BLAKE3 of the live file, where what is stored is that very file, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<String>,
-}
-
-/// What `integrity_check` says.
-enum Integrity {
-    Good,
-    Bad(String),
-    /// It cannot be asked here: the schema needs what only the application brings.
-    Unknown(String),
 }
 
 impl Resource for Sqlite {
@@ -132,7 +127,9 @@ impl Resource for Sqlite {
             fingerprint: Some(fingerprint),
             exact,
         };
-        let mut source = File::open(copy.path()).or_say(|| format!("cannot read the copy of `{}`", path.display()))?;
+        let source = File::open(copy.path()).or_say(|| format!("cannot read the copy of `{}`", path.display()))?;
+        let size = source.metadata().map_or(0, |meta| meta.len());
+        let mut source = Told::new(source, cx, size);
         let mut captured = cx.store.capture_stream(head(facts)?, &mut source)?;
         captured.items = items;
         captured.warnings.extend(warnings);
@@ -294,112 +291,6 @@ fn free_of_others(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn hash(path: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let file = crate::sys::files::open_nofollow(path)?;
-    hasher.update_reader(file).or_say(|| format!("cannot read `{}`", path.display()))?;
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// Whether a copy is the live file byte for byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exactly {
-    Yes,
-    No,
-}
-
-/// Writes one complete database file to `copy`.
-fn take(looked: &Looked, path: &Path, copy: &Path, cx: &Context<'_>) -> Result<Exactly> {
-    let say = |error: rusqlite::Error| in_words(error, path);
-    let touch = "SELECT count(*) FROM sqlite_schema";
-    match (&looked.way, looked.log) {
-        (Way::Shared, Log::Ahead) => {
-            back_up(&looked.connection, copy, path, cx)?;
-            Ok(Exactly::No)
-        }
-        (Way::Shared, Log::Rollback) => {
-            // The shared lock keeps writers from the file until its end; the copy, unlike a backup, is exact.
-            looked.connection.execute_batch("BEGIN").map_err(say)?;
-            looked.connection.query_row(touch, [], |_| Ok(())).map_err(say)?;
-            copy_file(path, copy, Missing::Fails)?;
-            Ok(Exactly::Yes)
-        }
-        (Way::Immutable, _) => {
-            copy_file(path, copy, Missing::Fails)?;
-            Ok(Exactly::Yes)
-        }
-        (Way::Copied(whole), _) => {
-            looked.connection.query_row(touch, [], |_| Ok(())).map_err(say)?;
-            if looked.log == Log::Ahead {
-                let done = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
-                let busy = looked.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], done).map_err(say)?;
-                if busy != 0 {
-                    return Err(Error::new(format!("cannot read the log of `{}`", path.display())));
-                }
-            }
-            copy_file(whole.path(), copy, Missing::Fails)?;
-            Ok(Exactly::No)
-        }
-    }
-}
-
-/// The online backup: of one moment, while others go on writing.
-fn back_up(from: &Connection, copy: &Path, path: &Path, cx: &Context<'_>) -> Result<()> {
-    const PAGES: i32 = 1024;
-    let say = |error: rusqlite::Error| in_words(error, path).within(format!("cannot copy `{}`", path.display()));
-    let mut to = Connection::open(copy).map_err(say)?;
-    from.execute_batch("BEGIN").map_err(say)?;
-    from.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(say)?;
-    {
-        let backup = Backup::new(from, &mut to).map_err(say)?;
-        let began = std::time::Instant::now();
-        loop {
-            cx.go_on()?;
-            match backup.step(PAGES).map_err(say)? {
-                StepResult::Done => break,
-                StepResult::More => {}
-                _ if began.elapsed() > look::BUSY => {
-                    return Err(Error::new(format!("`{}` is locked{}", path.display(), by_whom(path))));
-                }
-                _ => std::thread::sleep(std::time::Duration::from_millis(50)),
-            }
-        }
-    }
-    from.execute_batch("COMMIT").map_err(say)?;
-    // The copy must be one file.
-    to.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(say)?;
-    to.close().map_err(|(_, error)| say(error))
-}
-
-/// Checks a database file that is ours, and fingerprints it. `path` is the database it stands for.
-fn examined(copy: &Path, path: &Path, cx: &Context<'_>) -> Result<(Fingerprint, Vec<String>)> {
-    let say = |error: rusqlite::Error| in_words(error, path);
-    let log = log_of(copy)?;
-    let connection = open(copy, Open::Immutable).map_err(say)?;
-    let warnings = match check(&connection, "integrity_check", path)? {
-        Integrity::Good => Vec::new(),
-        Integrity::Bad(why) => return Err(damaged(path, &why)),
-        Integrity::Unknown(why) => vec![format!("`{}` cannot be checked: {why}", path.display())],
-    };
-    Ok((Fingerprint::of(&connection, log, &mut || cx.go_on()).map_err(say)??, warnings))
-}
-
-fn check(connection: &Connection, how: &str, path: &Path) -> Result<Integrity> {
-    let lines = connection.prepare(&format!("PRAGMA {how}(5)")).and_then(|mut asked| {
-        asked.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<String>>>()
-    });
-    match lines {
-        Ok(lines) if lines == ["ok"] => Ok(Integrity::Good),
-        Ok(lines) => {
-            // It puts all it knows of one file into one answer, under a headline.
-            let said = lines.iter().flat_map(|line| line.lines()).find(|line| !line.starts_with("***"));
-            Ok(Integrity::Bad(said.unwrap_or("it fails its integrity check").to_owned()))
-        }
-        Err(error) if fingerprint::is_foreign(&error) => Ok(Integrity::Unknown(error.to_string())),
-        Err(error) => Err(in_words(error, path)),
-    }
-}
-
 fn facts(cx: &Context<'_>, manifest: ObjectId) -> Result<Facts> {
     let head = cx.store.head(manifest)?;
     serde_json::from_value(head.facts).or_say(|| format!("the manifest of `{}` is not that of a database", cx.subject))
@@ -510,48 +401,4 @@ fn answer(connection: &Connection, sql: &str) -> rusqlite::Result<String> {
         lines.push(cells.join("\t"));
     }
     Ok(lines.join("\n"))
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
-}
-
-/// What SQLite says, as an operator reads it.
-fn in_words(error: rusqlite::Error, path: &Path) -> Error {
-    let shown = path.display();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => Error::new(format!("`{shown}` is not an SQLite database")),
-        Some(ErrorCode::DatabaseCorrupt) => damaged(path, &error.to_string()),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Error::new(format!("`{shown}` is locked{}", by_whom(path)))
-        }
-        _ => Error::new(error.to_string()),
-    }
-}
-
-fn damaged(path: &Path, why: &str) -> Error {
-    Error::new(format!("the database `{}` is damaged", path.display())).because(why)
-}
-
-fn not_what_was_captured(path: &Path) -> Error {
-    Error::new(format!("what the store gives back of `{}` is not what was captured", path.display()))
-        .fault(Fault::Damage)
-}
-
-fn by_whom(path: &Path) -> String {
-    match holder(path) {
-        Ok(Some(pid)) => format!(" by process {pid}{}", command_of(pid)),
-        _ => String::new(),
-    }
-}
-
-/// What runs under that number, on one line.
-fn command_of(pid: u32) -> String {
-    match crate::sys::process::command_line(pid) {
-        Some(line) => {
-            let line: String = line.chars().map(|char| if char.is_control() { ' ' } else { char }).take(60).collect();
-            format!(" (`{}`)", line.trim())
-        }
-        None => String::new(),
-    }
 }

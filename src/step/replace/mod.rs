@@ -8,6 +8,7 @@
 //! to the owner of the old one (to us, where there was none) unless `owner` says otherwise; the archive's own owners
 //! and extended attributes are not taken over.
 
+mod archive;
 mod places;
 mod source;
 #[cfg(test)]
