@@ -5,9 +5,12 @@
 
 mod bed;
 mod command_line;
+mod fidelity;
 mod invalid;
+mod kill;
 mod layers;
 mod machine;
 mod readme;
 mod rules;
+mod tree;
 mod wrong;
