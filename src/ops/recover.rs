@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::carry_on::{finish, keep_watch, reopen, settle};
+use super::carry_on::{finish, keep_watch, settle};
 use super::office::{Office, lock_begin, lock_tx, tell};
+use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
 use crate::error::{Error, Fault, OrSay, Result};
