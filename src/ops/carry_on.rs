@@ -8,7 +8,6 @@ use super::reopen::reopen;
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{Driver, Drove, left_to_recover, remaining};
 use crate::error::{Error, Fault, Result};
-use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::detached;
 use crate::tx::{Event, Extent, Goal, Heading, Outcome, Purpose, State};
