@@ -114,9 +114,22 @@ impl Reading {
             return Ok(None);
         }
         format::check(&site.dir)?;
+        refuse_lost_journal(&site.dir)?;
         let journal = SqliteJournal::open_read_only(&site.dir)?;
         Ok(journal.map(|journal| Reading { dir: site.dir.clone(), journal }))
     }
+}
+
+/// A state directory that had a journal and has none is not a new one: nobody may say that all is well.
+pub(super) fn refuse_lost_journal(dir: &Path) -> Result<()> {
+    let there = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    if there("journal.db") || !there("journal.head") {
+        return Ok(());
+    }
+    Err(Error::new(format!("the journal of `{}` is gone", dir.display()))
+        .because("`journal.head` is there and `journal.db` is not")
+        .hint("put `journal.db` back from a backup; the snapshots are still in `store/archives`")
+        .fault(Fault::Damage))
 }
 
 /// A transaction with all its events.

@@ -30,7 +30,7 @@ pub(super) fn reopen<'a>(journal: &dyn Journal, ground: Ground<'a>, tx: &TxId, s
 
 /// What going back to before a committed transaction means: its manifests and its version stamp.
 pub(super) fn target(world: &World<'_>, told: &Told) -> Result<Target> {
-    let mut target = Target::default();
+    let mut target = Target { claims: told.state.begun().claims.clone(), ..Target::default() };
     for resource in &world.bound.resources {
         let manifest = manifest_of(&told.state, &resource.name).ok_or_else(|| {
             Error::new(format!("`{}` did not capture `{}`", told.tx, resource.name)).fault(Fault::Damage)

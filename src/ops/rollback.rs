@@ -126,8 +126,11 @@ fn about(journal: &dyn Journal, tx: Option<&TxId>) -> Result<About> {
     let later = (index + 1..all.len()).rev().filter(|later| {
         let other = &all[*later].state;
         let theirs = &other.begun().claims;
+        // What only took back something later still is no change to what stood here.
+        let undid = |name: &String| all[index + 1..].iter().any(|told| told.tx.to_string() == *name);
         in_effect[*later]
-            && other.itinerary().purpose == Purpose::Upgrade
+            && other.itinerary().purpose != Purpose::Snapshot
+            && !other.begun().undoes.iter().any(undid)
             && claims.iter().any(|claim| theirs.iter().any(|their| crate::journal::claims_overlap(claim, their)))
     });
     let later = later.map(|later| all[later].tx.clone()).collect();
