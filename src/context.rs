@@ -45,6 +45,8 @@ pub struct Context<'a> {
     pub tmp: PathBuf,
     /// Paths inside this task's resource that belong to others (inner resources), to be left alone.
     pub left_out: Vec<PathBuf>,
+    /// Paths in what a step replaces that stay as they are, because nothing captured them (absolute, as claimed).
+    pub kept: Vec<PathBuf>,
     /// Where objects are kept.
     pub store: &'a Store,
     /// Where the output of programs goes.
@@ -120,6 +122,7 @@ impl Context<'_> {
             scratch: self.scratch.clone(),
             tmp: self.tmp.clone(),
             left_out: self.left_out.clone(),
+            kept: Vec::new(),
             store: self.store,
             log: self.log,
             stop: self.stop,

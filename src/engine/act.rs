@@ -220,7 +220,9 @@ impl World<'_> {
     }
 
     fn run_step(&self, job: &Job<'_>, step: &Instance<dyn Step>) -> Result<Output> {
-        let cx = self.cx(job, &step.name, step.line.as_deref());
+        let mut cx = self.cx(job, &step.name, step.line.as_deref());
+        cx.kept = self.kept(step, &cx)?;
+        let cx = cx;
         let mut output = step.kind.run(&cx)?;
         if let Some(expect) = &step.common.expect {
             self.see(expect, &cx)?;

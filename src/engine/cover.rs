@@ -88,6 +88,40 @@ impl World<'_> {
         Ok(paths)
     }
 
+    /// What a step leaves where it is: in what it replaces, what resources exclude and what it carries that no resource
+    /// holds. It was captured nowhere, so it must not get lost.
+    pub(super) fn kept(&self, step: &Instance<dyn Step>, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        let replaced = step.kind.replaces(cx)?;
+        if replaced.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut kept = Vec::new();
+        for resource in &self.bound.resources {
+            let mut own = cx.with_scope(self.scope_of(cx, resource.line.as_deref()));
+            own.subject.clone_from(&resource.name);
+            own.left_out = self.inner_paths(&resource.name);
+            kept.extend(resource.kind.excluded(&own)?);
+        }
+        let held =
+            |path: &Path| self.paths.iter().flatten().any(|root| path.starts_with(root) || root.starts_with(path));
+        kept.extend(self.carried(step, cx)?.into_iter().filter(|path| !held(path)));
+        kept.retain(|path| path.symlink_metadata().is_ok() && replaced.iter().any(|root| path.starts_with(root)));
+        // What lies in something that stays, stays with it.
+        kept.sort();
+        kept.dedup_by(|inner, outer| inner.starts_with(outer));
+        Ok(kept)
+    }
+
+    /// The variables of another entry at this moment.
+    fn scope_of(&self, cx: &Context<'_>, line: Option<&str>) -> crate::plan::Scope {
+        let mut scope = cx.scope.clone();
+        match line {
+            Some(line) => scope.values.insert("each".to_owned(), line.to_owned()),
+            None => scope.values.remove("each"),
+        };
+        scope
+    }
+
     /// Puts the paths that a step carries back as they were captured, each by the resources that hold it.
     pub(super) fn carry(&self, step: &Instance<dyn Step>, cx: &Context<'_>, state: &State) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
@@ -101,15 +135,15 @@ impl World<'_> {
                     continue;
                 }
                 let Some(manifest) = manifest_of(state, Action::Capture, &resource.name) else { continue };
-                let mut own = cx.with_scope(cx.scope.clone());
+                let mut own = cx.with_scope(self.scope_of(cx, resource.line.as_deref()));
                 own.subject.clone_from(&resource.name);
                 own.left_out = self.inner_paths(&resource.name);
                 let part = if around { None } else { Some(path.as_path()) };
                 resource.kind.carry(&own, manifest, part)?;
                 held = true;
             }
-            if !held {
-                warnings.push(format!("`{}` is carried by no resource", path.display()));
+            if !held && path.symlink_metadata().is_err() {
+                warnings.push(format!("`{}` is carried and was not there", path.display()));
             }
         }
         Ok(warnings)

@@ -312,6 +312,7 @@ impl<'a> World<'a> {
             scratch,
             tmp: self.ground.tmp.to_path_buf(),
             left_out: self.inner_paths(subject),
+            kept: Vec::new(),
             store: self.ground.store,
             log,
             stop,

@@ -57,6 +57,11 @@ pub trait Resource: Send + Sync {
         false
     }
 
+    /// What is in it now and is left out of every capture: the topmost paths, absolute.
+    fn excluded(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
     /// Puts one part of it back as captured (`None`: all of it): what a step carries over. Durable when it returns.
     fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
         match part {

@@ -89,6 +89,12 @@ impl Resource for PathResource {
         cx.store.diff_tree(manifest, &self.tree(cx)?)
     }
 
+    fn excluded(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        let tree = self.tree(cx)?;
+        let root = resolved(&tree.path);
+        Ok(tree.excluded()?.into_iter().map(|path| root.join(path)).collect())
+    }
+
     fn precaptures(&self) -> bool {
         true
     }

@@ -134,6 +134,20 @@ fn matches(patterns: &Gitignore, path: &[u8], is_dir: IsDir) -> bool {
 }
 
 impl Tree {
+    /// What is there and left out by `exclude`, relative to it: the topmost entries.
+    pub fn excluded(&self) -> Result<Vec<PathBuf>> {
+        let mut excluded = Vec::new();
+        let Some(anchor) = Anchor::at(&self.path)? else { return Ok(excluded) };
+        let protect = Protect::new(self, &anchor, &serde_json::Value::Null)?;
+        let mut walk = Walk::new(&anchor, &protect);
+        while let Some(Found { path, state, .. }) = walk.next()? {
+            if matches!(state, Whose::Protected(Why::Excluded)) {
+                excluded.push(PathBuf::from(std::ffi::OsStr::from_bytes(&path)));
+            }
+        }
+        Ok(excluded)
+    }
+
     /// Bytes and entries that a capture will read, and what a person should know. Changes nothing.
     pub fn measure(&self) -> Result<(u64, u64, Vec<String>)> {
         let (mut bytes, mut items, mut warnings) = (0, 0, Vec::new());

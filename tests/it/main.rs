@@ -9,6 +9,7 @@ mod fidelity;
 mod invalid;
 mod kill;
 mod layers;
+mod losses;
 mod machine;
 mod readme;
 mod rules;

@@ -9,6 +9,7 @@
 //! and extended attributes are not taken over.
 
 mod archive;
+mod kept;
 mod places;
 mod source;
 #[cfg(test)]
@@ -98,10 +99,12 @@ impl Step for Replace {
         let old = places.path.symlink_metadata().ok();
         let new = places.named("new");
         let unpacked = unpack::unpack(&source, self.strip, &new, &self.owner(cx, old.as_ref())?, cx)?;
+        let staying = kept::make_way(&places, &cx.kept)?;
         sync_filesystem(&new)?;
         // Nothing but the swap remains, and what comes after a signal must find it done or not begun.
         cx.go_on()?;
         places.put_in_place(old.is_some())?;
+        kept::move_over(&places, &staying)?;
         let kept = places.all(Role::Old)?.iter().map(|path| path.display().to_string()).collect();
         let note = format!("{} entries", unpacked.items);
         Ok(Output { bytes: Some(unpacked.bytes), note, kept, ..Output::default() })
@@ -114,6 +117,7 @@ impl Step for Replace {
     fn undo(&self, cx: &Context<'_>) -> Result<Output> {
         let places = self.places(cx)?;
         places.settle()?;
+        kept::move_back(&places)?;
         let note = places.take_back()?.to_owned();
         Ok(Output { note, ..Output::default() })
     }

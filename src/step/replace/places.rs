@@ -2,7 +2,8 @@
 //!
 //! Beside `path` there may be, each as `.txupgrade-<TX>-<role>-<step>`: `new` (being unpacked: garbage after a death),
 //! `swap.<inode>` (about to be exchanged), `old` (the tree that was replaced), `none` (a mark: there was no tree),
-//! `back.<inode>` (about to be exchanged back), `gone` (what an undo took away).
+//! `back.<inode>` (about to be exchanged back), `gone` (what an undo took away), `kept` (the list of
+//! what stays, see [`kept`](super::kept)).
 //!
 //! Why the inode: after `exchange(a, b)` the names are the same as before it. `swap` and `back` carry the inode of the tree
 //! they hold *before* the exchange, so whoever comes after a death knows on which side of it they are, and the old
@@ -34,6 +35,8 @@ pub(super) enum Role {
     Back,
     /// What was taken away again.
     Gone,
+    /// The list of what stays where it is.
+    Kept,
 }
 
 impl Role {
@@ -47,6 +50,7 @@ impl Role {
             ("old", None) => Role::Old,
             ("none", None) => Role::None,
             ("gone", None) => Role::Gone,
+            ("kept", None) => Role::Kept,
             ("swap", Some(_)) => Role::Swap,
             ("back", Some(_)) => Role::Back,
             _ => return None,
@@ -210,7 +214,7 @@ fn move_to_nothing(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-fn exists(path: &Path) -> Result<bool> {
+pub(super) fn exists(path: &Path) -> Result<bool> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
