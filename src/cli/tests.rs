@@ -73,11 +73,16 @@ fn every_command_helps_with_its_exit_statuses_and_an_example() {
     let mut root = Cli::command().term_width(100);
     root.build();
     let mut texts = vec![("txupgrade".to_owned(), root.clone().render_long_help().to_string())];
-    for command in root.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help") {
-        let text = command.clone().term_width(100).render_long_help().to_string();
-        texts.push((format!("txupgrade {}", command.get_name()), text));
+    let shown = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in root.get_subcommands().filter(shown) {
+        let name = format!("txupgrade {}", command.get_name());
+        for verb in command.get_subcommands().filter(shown) {
+            let text = verb.clone().term_width(100).render_long_help().to_string();
+            texts.push((format!("{name} {}", verb.get_name()), text));
+        }
+        texts.push((name, command.clone().term_width(100).render_long_help().to_string()));
     }
-    assert_eq!(texts.len(), 20);
+    assert_eq!(texts.len(), 26);
     for (name, text) in &texts {
         assert!(text.contains("Exit status:\n    0  done\n"), "{name}: {text}");
         assert!(text.contains("\nExample:\n  txupgrade") || text.contains("\nExamples:\n  txupgrade"), "{name}");

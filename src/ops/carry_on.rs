@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::begin::snapshot_after;
+use super::keep;
 use super::office::{Office, Reading, lock_tx, tell, the_open_one};
 use super::rollback::target;
 use super::{Place, Site, Standing, StepsDone, Wait};
@@ -175,6 +176,7 @@ pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) ->
         snapshot_after(site, office, &told);
     }
     if !matches!(standing.place, Place::Unconfirmed { .. }) {
+        keep::carry_out(site, office, tx);
         return Ok(standing);
     }
     keep_watch(site, tx)?;

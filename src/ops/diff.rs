@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::carry_on::{manifest_of, reopen};
+use super::keep::refuse_pruned;
 use super::look::which;
 use super::office::{Reading, Told, tell};
 use super::{Patch, Site};
@@ -47,6 +48,7 @@ pub fn diff(site: &Site, tx: Option<&TxId>, patch: Patch) -> Result<Vec<Resource
 pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result<Vec<ResourceDiff>> {
     let tmp = Scratch::new()?;
     let store = Store::open_read_only(&reading.dir)?.ok_or_else(|| Error::new("the store is not there"))?;
+    refuse_pruned(&store, told)?;
     let ground = Ground {
         dir: &reading.dir,
         tmp: tmp.path(),

@@ -34,6 +34,9 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
         }
     }
     sweep_ended(site, &mut office)?;
+    for standing in &standings {
+        super::keep::carry_out(site, &mut office, &standing.tx);
+    }
     match refused {
         Some(error) => Err(error),
         None => Ok(standings),

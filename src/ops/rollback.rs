@@ -2,6 +2,7 @@
 
 use super::begin::{Extras, bases, begun, start};
 use super::carry_on::{finish, manifest_of, reopen, settle};
+use super::keep::refuse_pruned;
 use super::office::{Office, Reading, Told, lock_tx, tell};
 use super::{Site, Standing, Through, Wait};
 use crate::engine::{self, Driver, Target, World};
@@ -48,6 +49,9 @@ pub fn rollback(site: &Site, tx: Option<&TxId>, options: RollbackOptions) -> Res
         return Err(Error::new(format!("later transactions touch what `{tx}` would put back"))
             .because(format!("they are {}", names.join(", ")))
             .hint(format!("`txupgrade rollback {tx} --through` undoes them first, the latest first")));
+    }
+    for tx in about.later.iter().chain([&about.told.tx]) {
+        refuse_pruned(&office.store, &tell(&office.journal, tx)?)?;
     }
     drop(office);
     // Each is undone by a transaction of its own, so that every intermediate world was once a good one.
@@ -135,7 +139,7 @@ fn about(journal: &dyn Journal, tx: Option<&TxId>) -> Result<About> {
 }
 
 /// For each transaction, whether it committed and no rollback that is itself in effect has undone it.
-fn in_effect(all: &[Told]) -> Vec<bool> {
+pub(super) fn in_effect(all: &[Told]) -> Vec<bool> {
     let mut in_effect = vec![false; all.len()];
     for index in (0..all.len()).rev() {
         let committed = all[index].state.ended() == Some(Outcome::Committed);
@@ -176,7 +180,7 @@ fn undo_committed(site: &Site, tx: &TxId) -> Result<Standing> {
     let told = tell(journal, tx)?;
     let mut world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
     world.target = target(&world, &told)?;
-    world.bases = bases(journal, &world.bound)?;
+    world.bases = bases(journal, world.ground.store, &world.bound)?;
     let undone: Vec<String> = match told.state.itinerary().purpose {
         Purpose::Upgrade => undone_steps(&told),
         Purpose::Snapshot | Purpose::Rollback => Vec::new(),

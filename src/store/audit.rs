@@ -142,7 +142,8 @@ impl Store {
             return Err(error);
         }
         verified.damage.sort_by_key(|damaged| damaged.archive);
-        let bad: HashSet<ObjectId> = verified.damage.iter().flat_map(|damaged| damaged.objects.iter().copied()).collect();
+        let bad: HashSet<ObjectId> =
+            verified.damage.iter().flat_map(|damaged| damaged.objects.iter().copied()).collect();
         for id in self.manifests()? {
             verified.manifests += 1;
             verified.hit.extend(self.hit(id, &bad)?);
@@ -206,8 +207,7 @@ impl Store {
             Ok(head) => head,
             Err(error) => return Ok(Some(Hit { lost: Some(error.to_string()), ..hit })),
         };
-        (hit.tx, hit.resource, hit.place) =
-            (head.head.tx.clone(), head.head.resource.clone(), head.head.place.clone());
+        (hit.tx, hit.resource, hit.place) = (head.head.tx.clone(), head.head.resource.clone(), head.head.place.clone());
         let mut entries = self.entries(&head);
         loop {
             let entry = match entries.next() {

@@ -46,7 +46,9 @@ impl Store {
     pub fn export(&self, parts: &[Part], to: &Path, tell: &dyn Fn(u64, u64) -> Result<()>) -> Result<Exported> {
         let cannot = || format!("cannot write `{}`", to.display());
         if to.symlink_metadata().is_ok() {
-            return Err(Error::new(format!("`{}` is there already", to.display())).hint("name a file that is not there"));
+            return Err(
+                Error::new(format!("`{}` is there already", to.display())).hint("name a file that is not there")
+            );
         }
         let mut total = 0;
         for part in parts {

@@ -122,6 +122,16 @@ impl Store {
         })
     }
 
+    /// How many archives it has.
+    pub fn archive_count(&self) -> Result<u64> {
+        Ok(archive::list(&self.archives())?.len() as u64)
+    }
+
+    /// How many objects it has.
+    pub fn object_count(&self) -> Result<u64> {
+        self.index.count()
+    }
+
     /// Every manifest that is in the store and was not pruned.
     pub(super) fn manifests(&self) -> Result<Vec<ObjectId>> {
         let dropped = super::dropped::read(&self.dir)?;

@@ -21,8 +21,7 @@ impl Index {
     pub(crate) fn each_object(&self, each: &mut dyn FnMut(ObjectId, Place)) -> Result<()> {
         let state = self.lock();
         let mut all = || -> rusqlite::Result<()> {
-            let mut query =
-                state.db.prepare_cached("SELECT archive, frame, packed, start, length, id FROM object")?;
+            let mut query = state.db.prepare_cached("SELECT archive, frame, packed, start, length, id FROM object")?;
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
                 each(ObjectId::from_bytes(row.get(5)?), place(row)?);
