@@ -246,7 +246,7 @@ mod tests {
             record(&mut records, key, value);
             String::from_utf8(records).unwrap()
         };
-        assert_eq!(of(b"path", b"x"), "10 path=x\n");
+        assert_eq!(of(b"path", b"x"), "9 path=x\n");
         assert_eq!(of(b"path", b""), "8 path=\n");
         for length in 0..300 {
             let text = of(b"k", &vec![b'v'; length]);

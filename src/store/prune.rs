@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::archive::{self, ARCHIVE_BYTES, ArchiveName, ArchiveWriter, FRAME_BYTES, Frame, Member, Squeezer};
+use super::archive::{self, ARCHIVE_BYTES, ArchiveName, ArchiveWriter, FRAME_BYTES, Frame, Member, Sealed, Squeezer};
 use super::index::Place;
 use super::manifest::chunks_of;
 use super::object::ObjectId;
@@ -97,14 +97,14 @@ impl Store {
         let total = dead.iter().chain(&poor).map(|found| found.bytes).sum();
         let mut done = 0;
         tell(done, total)?;
-        self.forget_frames();
+        // The index first: an archive that a death leaves behind then is a stranger, not a missing one.
+        let numbers: Vec<u32> = dead.iter().map(|found| found.number).collect();
+        self.replace(&numbers, None)?;
         for found in &dead {
             self.remove_archive(found.name)?;
             done += found.bytes;
             tell(done, total)?;
         }
-        let numbers: Vec<u32> = dead.iter().map(|found| found.number).collect();
-        self.index.replace(&numbers, None)?;
         let mut rewriting = Rewriting::new(self, &needed)?;
         for found in &poor {
             if let Err(error) = rewriting.take(found) {
@@ -207,7 +207,14 @@ impl Store {
         }
     }
 
-    fn forget_frames(&self) {
+    fn replace(&self, old: &[u32], sealed: Option<&Sealed>) -> Result<()> {
+        self.index.replace(old, sealed)?;
+        self.forget_frames();
+        Ok(())
+    }
+
+    /// Frames are known by the numbers of their archives, which may now be those of others.
+    pub(super) fn forget_frames(&self) {
         self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 }
@@ -350,7 +357,7 @@ impl<'a> Rewriting<'a> {
         let sealed = output.seal(&self.store.archives(), &mut self.squeezer)?;
         let sources = std::mem::take(&mut self.sources);
         let numbers: Vec<u32> = sources.iter().map(|source| source.number).collect();
-        self.store.index.replace(&numbers, Some(&sealed))?;
+        self.store.replace(&numbers, Some(&sealed))?;
         for source in sources.iter().filter(|source| source.name != sealed.name) {
             self.store.remove_archive(source.name)?;
         }

@@ -112,7 +112,9 @@ impl Store {
     /// Makes the index anew from the archives alone. `tell` gets bytes of archives done and in all, and may say that it is
     /// enough. Returns what was found and what cannot be read.
     pub fn reindex(&self, tell: &dyn Fn(u64, u64) -> Result<()>) -> Result<Reindexed> {
-        let damage = self.index.rebuild(tell)?;
+        let rebuilt = self.index.rebuild(tell);
+        self.forget_frames();
+        let damage = rebuilt?;
         let archives = archive::list(&self.archives())?;
         Ok(Reindexed {
             archives: archives.len() as u64,

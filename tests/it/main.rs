@@ -8,3 +8,4 @@ mod command_line;
 mod invalid_plans;
 mod layers;
 mod rules;
+mod upkeep;
