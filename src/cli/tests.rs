@@ -675,3 +675,49 @@ fn the_state_directory_must_be_something() {
     assert!(state_dir(Some(PathBuf::new())).is_err());
     assert!(state_dir(Some(PathBuf::from("here"))).unwrap().is_absolute());
 }
+
+#[test]
+fn damage_in_the_store_is_named() {
+    let id = |byte: &str| byte.repeat(32).parse::<crate::store::ObjectId>().unwrap();
+    let found = crate::store::Verified {
+        archives: 3,
+        of: 4,
+        objects: 120,
+        bytes: 1_200_000,
+        manifests: 2,
+        damage: vec![crate::store::Damaged {
+            archive: id("ab"),
+            what: vec!["it is missing".to_owned()],
+            objects: vec![id("cd")],
+        }],
+        hit: vec![crate::store::Hit {
+            tx: "notes-1".to_owned(),
+            resource: "code".to_owned(),
+            place: "/opt/notes".to_owned(),
+            manifest: id("ef"),
+            lost: None,
+            files: 12,
+            names: vec!["bin/tool".to_owned()],
+        }],
+    };
+    let answer = store::verified(&found, Paint::Plain);
+    valid(&answer.json);
+    assert_eq!(answer.exit, 8);
+    insta::assert_snapshot!(answer.data + &answer.talk, @"");
+}
+
+#[test]
+fn what_a_prune_dropped_is_named() {
+    let pruned = crate::store::Pruned {
+        kept: 2,
+        removed: 3,
+        rewritten: 1,
+        before: 10_000_000,
+        after: 4_000_000,
+        ..crate::store::Pruned::default()
+    };
+    let answer = store::pruned(&pruned, crate::store::Pruning::Done);
+    valid(&answer.json);
+    let forecast = store::pruned(&pruned, crate::store::Pruning::DryRun);
+    insta::assert_snapshot!(answer.talk + &forecast.talk, @"");
+}

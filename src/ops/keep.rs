@@ -168,3 +168,44 @@ pub(super) fn refuse_pruned(store: &Store, told: &Told) -> Result<()> {
         .hint("`txupgrade store list` shows the snapshots that are there")
         .hint("`[policy] keep` of the plan says how many are kept"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::tests::Notebook;
+
+    fn all(notebook: &Notebook) -> Vec<Told> {
+        let journal = &notebook.journal;
+        journal.transactions().unwrap().iter().map(|tx| tell(journal, tx).unwrap()).collect()
+    }
+
+    fn of(notebook: &Notebook, asks: Asks, keep: Option<usize>) -> Vec<Fate> {
+        fates(&all(notebook), asks, &|_| keep)
+    }
+
+    #[test]
+    fn keep_counts_committed_upgrades_of_the_plan() {
+        use Fate::{Dropped, Kept, Wanted, Whole};
+        let mut notebook = Notebook::new();
+        notebook.commits("notes");
+        notebook.rolls_back("notes");
+        notebook.commits("notes");
+        notebook.rolls_back("notes");
+        notebook.commits("notes");
+        notebook.commits("shop");
+        notebook.begin("notes");
+        assert_eq!(of(&notebook, Asks::Policy, Some(1)), [Dropped, Dropped, Dropped, Dropped, Kept, Kept, Whole]);
+        assert_eq!(of(&notebook, Asks::Policy, Some(2)), [Dropped, Dropped, Wanted, Wanted, Kept, Kept, Whole]);
+        assert_eq!(of(&notebook, Asks::Person, Some(3)), [Wanted, Wanted, Wanted, Wanted, Kept, Kept, Whole]);
+    }
+
+    #[test]
+    fn without_keep_nothing_that_came_to_an_end_is_dropped() {
+        let mut notebook = Notebook::new();
+        notebook.commits("notes");
+        notebook.rolls_back("notes");
+        notebook.commits("notes");
+        assert_eq!(of(&notebook, Asks::Policy, None), [Fate::Whole; 3]);
+        assert_eq!(of(&notebook, Asks::Person, None), [Fate::Wanted, Fate::Wanted, Fate::Kept]);
+    }
+}

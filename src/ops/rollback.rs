@@ -50,7 +50,7 @@ pub fn rollback(site: &Site, tx: Option<&TxId>, options: RollbackOptions) -> Res
             .because(format!("they are {}", names.join(", ")))
             .hint(format!("`txupgrade rollback {tx} --through` undoes them first, the latest first")));
     }
-    for tx in about.later.iter().chain([&about.told.tx]) {
+    for tx in [&about.told.tx].into_iter().chain(&about.later) {
         refuse_pruned(&office.store, &tell(&office.journal, tx)?)?;
     }
     drop(office);

@@ -7,6 +7,7 @@
 //! The order is: mark what is needed; note durably which manifests are dropped; remove the archives that hold nothing
 //! needed; write what is needed of those that are mostly dead into new archives, durably, and remove the old ones.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -162,9 +163,9 @@ impl Store {
                 needed.insert(list, Class::Meta);
             }
             chunks_of(self, &entry, &mut |id, _| {
-                if !needed.contains_key(&id) {
+                if let Entry::Vacant(vacant) = needed.entry(id) {
                     there(id)?;
-                    needed.insert(id, Class::Content);
+                    vacant.insert(Class::Content);
                 }
                 Ok(())
             })?;
