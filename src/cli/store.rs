@@ -181,7 +181,7 @@ pub(super) fn verified(verified: &Verified, paint: Paint) -> Answer {
         format!("what was read is whole: {read}\n")
     } else {
         format!(
-            "{} the store is damaged: read {read}\n{} what is captured anew is whole: `txupgrade snapshot PLAN`\n",
+            "{} the store is damaged: read {read}\n{} move a damaged archive out of `store/archives`: the next snapshot then writes its objects anew\n",
             paint.bad("error:"),
             paint.hint("hint:")
         )

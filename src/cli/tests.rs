@@ -703,7 +703,14 @@ fn damage_in_the_store_is_named() {
     let answer = store::verified(&found, Paint::Plain);
     valid(&answer.json);
     assert_eq!(answer.exit, 8);
-    insta::assert_snapshot!(answer.data + &answer.talk, @"");
+    insta::assert_snapshot!(answer.data + &answer.talk, @r"
+    archive abababababababababababababababababababababababababababababababab is damaged
+      it is missing
+      1 object cannot be read: `cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd`
+    notes-1, `code` (/opt/notes): 12 files cannot be put back: `bin/tool` and 11 more
+    error: the store is damaged: read 3 of 4 archives, 120 objects, 1.2 MB
+    hint: move a damaged archive out of `store/archives`: the next snapshot then writes its objects anew
+    ");
 }
 
 #[test]
@@ -719,5 +726,8 @@ fn what_a_prune_dropped_is_named() {
     let answer = store::pruned(&pruned, crate::store::Pruning::Done);
     valid(&answer.json);
     let forecast = store::pruned(&pruned, crate::store::Pruning::DryRun);
-    insta::assert_snapshot!(answer.talk + &forecast.talk, @"");
+    insta::assert_snapshot!(answer.talk + &forecast.talk, @r"
+    dropped 0 snapshots, kept 2: 3 archives removed, 1 archive rewritten, 6.0 MB freed, 4.0 MB left
+    would drop 0 snapshots and keep 2: about 6.0 MB of 10 MB
+    ");
 }
