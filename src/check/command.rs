@@ -3,6 +3,8 @@
 //! Relies on `context::run` for deadline, account and log. Promises: a program that cannot be started or runs out of
 //! time is a no, only a signal to us is an error.
 
+use std::time::Duration;
+
 use super::{Check, Finding, Kind, Reads};
 use crate::context::{Context, default_timeout, run};
 use crate::error::{Fault, Result};
@@ -24,6 +26,10 @@ struct Asked {
 impl Check for Asked {
     fn describe(&self, scope: &Scope) -> String {
         format!("run {}", run::shown(&self.command, scope))
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        Some(self.command.timeout.unwrap_or(default_timeout::CHECK))
     }
 
     fn ask(&self, cx: &Context<'_>) -> Result<Finding> {

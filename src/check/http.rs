@@ -99,6 +99,10 @@ impl Check for Asked {
         format!("GET {}", self.url.expand(scope).unwrap_or_default())
     }
 
+    fn time_limit(&self) -> Option<Duration> {
+        Some(self.timeout)
+    }
+
     fn ask(&self, cx: &Context<'_>) -> Result<Finding> {
         let answer = match self.get(cx)? {
             Ok(answer) => answer,

@@ -10,6 +10,8 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope};
@@ -40,6 +42,11 @@ pub const KINDS: &[Kind] = &[command::KIND, file::KIND, http::KIND, process::KIN
 pub trait Check: Send + Sync {
     /// What it asks, in one line for `plan`.
     fn describe(&self, scope: &Scope) -> String;
+
+    /// How long one answer may take; `None` where nothing limits it.
+    fn time_limit(&self) -> Option<Duration> {
+        None
+    }
 
     /// Asks once; waiting and retrying is the engine's. A question that cannot be asked right now (connection
     /// refused, file missing) has the answer no; an error is for what will not get better by waiting.

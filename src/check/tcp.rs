@@ -44,6 +44,10 @@ impl Check for Asked {
         }
     }
 
+    fn time_limit(&self) -> Option<Duration> {
+        Some(self.timeout)
+    }
+
     fn ask(&self, cx: &Context<'_>) -> Result<Finding> {
         let address = self.address.expand(&cx.scope)?;
         let door = match address.starts_with('/') {

@@ -156,6 +156,7 @@ mod tests {
 
     fn at(place: Place, reason: Option<Reason>) -> Standing {
         Standing {
+            undoes: Vec::new(),
             tx: "notes-3".parse().unwrap(),
             place,
             reason,

@@ -50,7 +50,11 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
     let tx = &standing.tx;
     match &standing.place {
         Place::Ended { outcome: Outcome::Committed, .. } => {
-            text.good(&format!("{tx} is committed{}", course(standing)));
+            let done = match standing.undoes.as_slice() {
+                [] => format!("{tx} is committed"),
+                undone => format!("{} is undone by {tx}", words::list(undone)),
+            };
+            text.good(&format!("{done}{}", course(standing)));
             text.noted(standing);
         }
         Place::Ended { outcome: Outcome::Released, .. } => {

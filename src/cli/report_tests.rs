@@ -10,6 +10,7 @@ fn task(text: &str) -> TaskId {
 
 fn at(place: Place) -> Standing {
     Standing {
+        undoes: Vec::new(),
         tx: "notes-3".parse().unwrap(),
         place,
         reason: None,

@@ -155,19 +155,26 @@ impl World<'_> {
         if let Some(from) = spec.and_then(|spec| spec.from.as_ref()).filter(|_| upgrade)
             && !from.holds(&found)?
         {
-            let there = spec.and_then(|spec| spec.to.as_ref()).is_some_and(|to| to.holds(&found).unwrap_or(false));
             let error =
                 Error::new(format!("version {found} is installed, and this plan upgrades from `{}`", from.text()));
-            return Err(if there {
-                error.hint(format!("version {found} is what this plan upgrades to: there is nothing to do"))
-            } else {
-                error.hint(format!(
-                    "`{}` is a required stop: upgrade to a version in it first, with a plan that leads there",
-                    from.text()
-                ))
-            });
+            return Err(error.hint(self.way_to(&found, from.text())));
         }
         Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
+    }
+
+    /// What to do about an installed version that the plan does not upgrade from.
+    fn way_to(&self, found: &str, from: &str) -> String {
+        let spec = self.bound.version.as_ref().map(|version| &version.spec);
+        if spec.and_then(|spec| spec.to.as_ref()).is_some_and(|to| to.holds(found).unwrap_or(false)) {
+            return format!("version {found} is what this plan upgrades to: there is nothing to do");
+        }
+        let target = spec.and_then(|spec| spec.target.as_ref().map(|target| (target, spec.scheme)));
+        if let Some((target, scheme)) = target
+            && scheme.compare(found, target).is_ok_and(std::cmp::Ordering::is_gt)
+        {
+            return format!("version {found} is newer than {target}, to which this plan leads; use a plan for {found}");
+        }
+        format!("`{from}` is a required stop: upgrade to a version in it first, with a plan that leads there")
     }
 
     fn verify_version(&self, job: &Job<'_>) -> Result<Output> {

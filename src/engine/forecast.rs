@@ -1,5 +1,7 @@
 //! What a transaction would do, told without doing it.
 
+use std::time::Duration;
+
 use super::flatten::{ROOM, VERSION, of_resource, of_step};
 use super::world::World;
 use crate::check::Finding;
@@ -60,6 +62,25 @@ impl World<'_> {
         Ok((findings, state))
     }
 
+    /// How long a task of the plan's own may take.
+    pub fn time_limit(&self, task: &TaskId) -> Option<Duration> {
+        let subject = task.subject.as_str();
+        match task.action {
+            Action::Prepare | Action::Apply | Action::Finish => {
+                self.bound.steps.iter().find(|step| step.name == subject)?.kind.time_limit()
+            }
+            Action::Quiesce | Action::Resume => {
+                let quiesce = self.bound.quiesces.iter().find(|quiesce| quiesce.name == subject)?;
+                let (stopping, resuming) = quiesce.kind.time_limits();
+                if task.action == Action::Quiesce { stopping } else { resuming }
+            }
+            Action::Require | Action::Verify | Action::Recheck => {
+                self.bound.checks.iter().find(|check| check.name == subject)?.kind.time_limit()
+            }
+            _ => None,
+        }
+    }
+
     /// What a task does, and what takes it back; `None` for what changes nothing.
     pub fn describe(&self, task: &TaskId) -> (String, Option<String>) {
         let subject = task.subject.as_str();
@@ -70,8 +91,11 @@ impl World<'_> {
         match task.action {
             Action::Require if subject == VERSION => {
                 let from = self.bound.version.as_ref().and_then(|version| version.spec.from.as_ref());
-                let range = from.map_or_else(|| "any".to_owned(), |from| format!("`{}`", from.text()));
-                (format!("the installed version must be {range}"), None)
+                let does = match from {
+                    Some(from) => format!("the installed version must be `{}`", from.text()),
+                    None => "the installed version is noted".to_owned(),
+                };
+                (does, None)
             }
             Action::Require if subject == ROOM => ("there must be room for the snapshot and the way back".into(), None),
             Action::Require if subject.starts_with(&of_resource("")) => {
@@ -99,8 +123,11 @@ impl World<'_> {
                     Some(check) => (check.kind.describe(&self.told_scope(check.line.as_deref())), None),
                     None => {
                         let to = self.bound.version.as_ref().and_then(|version| version.spec.to.as_ref());
-                        let range = to.map_or_else(|| "told".to_owned(), |to| format!("`{}`", to.text()));
-                        (format!("the installed version must be {range}"), None)
+                        let does = match to {
+                            Some(to) => format!("the installed version must be `{}`", to.text()),
+                            None => "the installed version is noted".to_owned(),
+                        };
+                        (does, None)
                     }
                 }
             }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::carry_on::{finish, reopen, settle};
-use super::office::{Office, Told, lock_begin, lock_tx, read_plan_file, tell};
+use super::carry_on::{finish, settle};
+use super::office::{Office, Told, ground_to_look, lock_begin, lock_tx, read_plan_file, tell};
+use super::reopen::reopen;
 use super::{Site, Standing, Wait};
 use crate::engine::{self, Bound, Driver, Ground, Proof, World};
 use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, SqliteJournal};
 use crate::name::TxId;
 use crate::store::{ObjectId, Store};
+use crate::sys::scratch::Scratch;
 use crate::tx::{Action, Begun, Goal, Itinerary, State, TaskId};
 
 /// What `run` and `begin` are asked.
@@ -44,6 +46,7 @@ pub enum Accept {
 pub fn run(site: &Site, request: BeginRequest) -> Result<Standing> {
     let (text, path) = read_plan_file(&request.plan)?;
     let read = engine::read_plan(&text, &path, &request.set)?;
+    refuse_before_anything_is_made(site, &text, &path, &request.set)?;
     let mut office = Office::open(site)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let (bound, left_out) = bind_now(Office::ground(dir, tmp, store, site), read)?;
@@ -61,6 +64,7 @@ pub fn run(site: &Site, request: BeginRequest) -> Result<Standing> {
 pub fn snapshot(site: &Site, plan: &Path, set: &BTreeMap<String, String>, proof: Proof) -> Result<Standing> {
     let (text, path) = read_plan_file(plan)?;
     let read = engine::read_plan(&text, &path, set)?;
+    refuse_before_anything_is_made(site, &text, &path, set)?;
     let mut office = Office::open(site)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let (bound, left_out) = bind_now(Office::ground(dir, tmp, store, site), read)?;
@@ -97,6 +101,18 @@ pub(super) fn snapshot_after(site: &Site, office: &mut Office, committed: &Told)
     if let Err(error) = snapshot() {
         site.monitor.warn(&format!("the snapshot after `{}` could not be taken: {error}", committed.tx));
     }
+}
+
+/// The first state directory is made only for a plan that can be bound there: it may lie in one of its resources.
+fn refuse_before_anything_is_made(site: &Site, text: &str, path: &Path, set: &BTreeMap<String, String>) -> Result<()> {
+    if site.dir.exists() {
+        return Ok(());
+    }
+    let tmp = Scratch::new()?;
+    let store = Store::open(tmp.path(), tmp.path())?;
+    let ground = || ground_to_look(&site.dir, tmp.path(), &store, site);
+    let bound = engine::bind_on(&ground(), engine::read_plan(text, path, set)?, None)?;
+    World::new(ground(), bound, String::new()).map(drop)
 }
 
 /// Binds a plan as it is now: lists are read, and each `when` is asked, once.

@@ -1,13 +1,10 @@
 //! `diff`: how the live resources differ from a snapshot.
 
-use std::sync::Arc;
-
-use super::carry_on::{manifest_of, reopen};
 use super::keep::refuse_pruned;
 use super::look::which;
-use super::office::{Reading, Told, store_lock, tell};
+use super::office::{Reading, Told, ground_to_look, store_lock, tell};
+use super::reopen::{manifest_of, reopen};
 use super::{Patch, Site};
-use crate::engine::{Ground, Logs};
 use crate::error::{Error, Result};
 use crate::name::TxId;
 use crate::resource::{Changes, What};
@@ -51,13 +48,7 @@ pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result
     let _sharing = Lock::share_if_there(&store_lock(&reading.dir), "the store")?;
     let store = Store::open_read_only(&reading.dir)?.ok_or_else(|| Error::new("the store is not there"))?;
     refuse_pruned(&store, told)?;
-    let ground = Ground {
-        dir: &reading.dir,
-        tmp: tmp.path(),
-        store: &store,
-        monitor: Arc::clone(&site.monitor),
-        logs: Logs::NotKept,
-    };
+    let ground = ground_to_look(&reading.dir, tmp.path(), &store, site);
     let world = reopen(&reading.journal, ground, &told.tx, &told.state)?;
     let mut differences = Vec::new();
     for resource in &world.bound.resources {

@@ -12,6 +12,7 @@ pub mod look;
 mod office;
 mod plan;
 mod recover;
+mod reopen;
 mod rollback;
 mod schema;
 mod show;
@@ -49,6 +50,8 @@ pub struct Standing {
     pub tx: TxId,
     /// How it stands.
     pub place: Place,
+    /// The committed transactions that it undoes.
+    pub undoes: Vec<String>,
     /// Why it turned back, if it did.
     pub reason: Option<Reason>,
     /// The first failure, never hidden by a later one.

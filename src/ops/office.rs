@@ -90,6 +90,11 @@ pub(super) fn store_lock(dir: &Path) -> PathBuf {
     dir.join("locks/store.lock")
 }
 
+/// The ground for a world that is only looked at: nothing that its programs print is kept.
+pub(super) fn ground_to_look<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store, site: &Site) -> Ground<'a> {
+    Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor), logs: Logs::NotKept }
+}
+
 /// Takes the lock of a transaction, so that nobody else is at work on it.
 pub(super) fn lock_tx(dir: &Path, tx: &TxId) -> Result<Lock> {
     Lock::take(&lock_path(dir, tx), Mode::Alone, &format!("transaction `{tx}`"))

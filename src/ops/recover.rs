@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::carry_on::{finish, keep_watch, reopen, settle};
+use super::carry_on::{finish, keep_watch, settle};
+use super::keep;
 use super::office::{Office, lock_begin, lock_tx, tell};
+use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
 use crate::error::{Error, Fault, OrSay, Result};
@@ -28,18 +30,24 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
             Ok(standing) => standings.extend(standing),
             Err(error) if matches!(error.fault, Fault::Signal(_)) => return Err(error),
             Err(error) => {
-                site.monitor.warn(&format!("cannot settle `{tx}`: {error}"));
-                refused = refused.or(Some(error.within(format!("cannot settle `{tx}`"))));
+                let error = error.within(format!("cannot settle `{tx}`"));
+                match refused {
+                    None => refused = Some(error),
+                    // The first is the failure of the whole; it is not hidden by these.
+                    Some(_) => site.monitor.warn(&error.to_string()),
+                }
             }
         }
     }
-    sweep_ended(site, &mut office)?;
-    for standing in &standings {
-        super::keep::carry_out(site, &mut office, &standing.tx);
-    }
     match refused {
         Some(error) => Err(error),
-        None => Ok(standings),
+        None => {
+            sweep_ended(site, &mut office)?;
+            for standing in &standings {
+                keep::carry_out(site, &mut office, &standing.tx);
+            }
+            Ok(standings)
+        }
     }
 }
 
@@ -74,20 +82,28 @@ fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Stan
     Ok(Some(standing))
 }
 
-/// A process may have died after the end was journaled and before the side copies were removed.
+/// A process may have died after the end was journaled and before the side copies were removed. That is tidying up
+/// only: what cannot be done is told.
 fn sweep_ended(site: &Site, office: &mut Office) -> Result<()> {
-    let ended = office.journal.transactions()?.into_iter().filter(|tx| lock_path(&office.dir, tx).exists());
-    let ended: Vec<TxId> = ended.collect();
-    for tx in ended {
-        let Office { dir, tmp, store, journal, .. } = &mut *office;
-        let told = tell(journal, &tx)?;
-        if !told.state.ended().is_some_and(|outcome| outcome != Outcome::Released) {
-            continue;
+    for tx in office.journal.transactions()? {
+        if lock_path(&office.dir, &tx).exists()
+            && let Err(error) = sweep_one(site, office, &tx)
+        {
+            site.monitor.warn(&format!("cannot remove the side copies of `{tx}`: {error}"));
         }
-        let Ok(_lock) = lock_tx(dir, &tx) else { continue };
-        let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
-        Driver::new(journal, world, tx, told.state, site.stop.clone()).sweep();
     }
+    Ok(())
+}
+
+fn sweep_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<()> {
+    let Office { dir, tmp, store, journal, .. } = office;
+    let told = tell(journal, tx)?;
+    if !told.state.ended().is_some_and(|outcome| outcome != Outcome::Released) {
+        return Ok(());
+    }
+    let Ok(_lock) = lock_tx(dir, tx) else { return Ok(()) };
+    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    Driver::new(journal, world, tx.clone(), told.state, site.stop.clone()).sweep();
     Ok(())
 }
 

@@ -1,16 +1,17 @@
 //! `rollback`: an open transaction turns back; a committed one is undone by a new transaction.
 
 use super::begin::{Extras, bases, begun, start};
-use super::carry_on::{finish, manifest_of, reopen, settle};
+use super::carry_on::{finish, settle};
 use super::keep::refuse_pruned;
 use super::office::{Office, Reading, Told, lock_tx, tell};
+use super::reopen::{reopen, target};
 use super::{Site, Standing, Through, Wait};
-use crate::engine::{self, Driver, Target, World};
-use crate::error::{Error, Fault, Result};
+use crate::engine::{self, Driver};
+use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::resource::Changes;
-use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Progress, Purpose, Reason, TaskId};
+use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Progress, Purpose, Reason};
 
 /// How a rollback is to be done.
 #[derive(Debug, Clone, Copy)]
@@ -201,18 +202,4 @@ fn undone_steps(told: &Told) -> Vec<String> {
             && matches!(progress, Progress::Done | Progress::Skipped)
     });
     steps.map(|(task, _)| task.id.subject.clone()).collect()
-}
-
-/// What going back to before a committed transaction means: its manifests and its version stamp.
-pub(super) fn target(world: &World<'_>, told: &Told) -> Result<Target> {
-    let mut target = Target::default();
-    for resource in &world.bound.resources {
-        let manifest = manifest_of(&told.state, &resource.name).ok_or_else(|| {
-            Error::new(format!("`{}` did not capture `{}`", told.tx, resource.name)).fault(Fault::Damage)
-        })?;
-        target.manifests.insert(resource.name.clone(), manifest);
-    }
-    let stamp = told.state.output(&TaskId::new(Action::Require, "the version"));
-    target.version = stamp.and_then(|output| output.version.clone());
-    Ok(target)
 }

@@ -19,6 +19,17 @@ impl Standing {
         };
         let first = first_failure(state, reason.as_ref(), &failures);
         let failure = first.map(|index| failures.remove(index));
+        // What fails in the same way at each retry is told once.
+        let mut told_already: Vec<(TaskId, String)> = Vec::new();
+        failures.retain(|(task, error)| {
+            let key = (task.clone(), error.to_string());
+            let again = told_already.contains(&key)
+                || failure.as_ref().is_some_and(|(first, why)| (first, why.to_string()) == (&key.0, key.1.clone()));
+            if !again {
+                told_already.push(key);
+            }
+            !again
+        });
         let version = |action| {
             let task = TaskId::new(action, "the version");
             state.output(&task).and_then(|output| output.version.clone())
@@ -26,6 +37,7 @@ impl Standing {
         Standing {
             tx: told.tx.clone(),
             place: place(state),
+            undoes: state.begun().undoes.clone(),
             reason,
             failure,
             others: failures,

@@ -1,8 +1,7 @@
 //! The language as a whole: the example of the design, every invalid plan, the schema.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::*;
@@ -42,39 +41,6 @@ fn mistakes(text: &str) -> String {
 
 fn expand(template: &Template, plan: &Plan) -> String {
     template.expand(&plan.scope().unwrap()).unwrap()
-}
-
-/// Compares what each plan of `fixtures/plans/invalid` says with the `.txt` beside it, `read` having read the keys of
-/// the kinds. `TXUPGRADE_BLESS=1` writes them down as they are now. Returns how many there were.
-pub(crate) fn invalid_plans(wanted: impl Fn(&str) -> bool, read: impl Fn(&mut Plan)) -> usize {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/invalid");
-    let mut plans: Vec<PathBuf> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
-    plans.retain(|p| p.extension().is_some_and(|e| e == "toml") && wanted(p.file_stem().unwrap().to_str().unwrap()));
-    plans.sort();
-    let mut wrong = String::new();
-    for path in &plans {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let text = fs::read_to_string(path).unwrap();
-        let result = Plan::parse(&text, Path::new(name), &BTreeMap::new()).and_then(|mut plan| {
-            read(&mut plan);
-            plan.verdict()
-        });
-        let said = told(&result.expect_err(name));
-        let beside = path.with_extension("txt");
-        if std::env::var_os("TXUPGRADE_BLESS").is_some() {
-            fs::write(&beside, &said).unwrap();
-        } else if fs::read_to_string(&beside).unwrap_or_default() != said {
-            wrong.push_str(&format!("{name} says now:\n{said}\n"));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
-    plans.len()
-}
-
-/// Plans called `kind-…` need the kinds: the engine's test has them.
-#[test]
-fn every_invalid_plan_gives_the_message_beside_it() {
-    assert!(invalid_plans(|name| !name.starts_with("kind-"), |_| ()) >= 30);
 }
 
 /// Whatever is cut off, doubled or overwritten: mistakes are told, and nothing falls over.

@@ -3,6 +3,8 @@
 //! The account, directory and environment of the entry hold for both programs; so does its time limit, unless `resume`
 //! is a table, which then says its own.
 
+use std::time::Duration;
+
 use super::{Kind, Quiesce};
 use crate::context::{Context, Ran, default_timeout, run};
 use crate::error::Result;
@@ -38,6 +40,11 @@ impl Quiesce for Stopped {
             None => "nothing".to_owned(),
         };
         (say(&self.stop), say(&self.resume))
+    }
+
+    fn time_limits(&self) -> (Option<Duration>, Option<Duration>) {
+        let limit = |command: &Command| command.timeout.unwrap_or(default_timeout::QUIESCE);
+        (self.stop.as_ref().map(limit), self.resume.as_ref().map(limit))
     }
 
     fn quiesce(&self, cx: &Context<'_>) -> Result<Output> {

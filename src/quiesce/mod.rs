@@ -4,6 +4,8 @@ mod command;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::{Fields, Scope};
@@ -24,6 +26,11 @@ pub const KINDS: &[Kind] = &[command::KIND];
 pub trait Quiesce: Send + Sync {
     /// What it will do, in one line each for `plan`: stopping and resuming.
     fn describe(&self, scope: &Scope) -> (String, String);
+
+    /// How long stopping and resuming may take before they are ended and count as failed.
+    fn time_limits(&self) -> (Option<Duration>, Option<Duration>) {
+        (None, None)
+    }
 
     /// Stops what writes. Repeatable.
     fn quiesce(&self, cx: &Context<'_>) -> Result<Output>;

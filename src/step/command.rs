@@ -51,6 +51,10 @@ impl Step for Run {
         line
     }
 
+    fn time_limit(&self) -> Option<Duration> {
+        Some(self.command.timeout.unwrap_or(default_timeout::STEP))
+    }
+
     fn run(&self, cx: &Context<'_>) -> Result<Output> {
         let mut attempt = 1;
         loop {

@@ -1,6 +1,7 @@
 //! What changes the system. One file per kind, one line in [`KINDS`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 mod check;
 mod command;
@@ -30,6 +31,11 @@ pub const KINDS: &[Kind] = &[check::KIND, command::KIND, replace::KIND, sql::KIN
 pub trait Step: Send + Sync {
     /// What it will do, in one line for `plan` (`run notes migrate`, `replace /opt/notes with notes-2.0.tar.zst`).
     fn describe(&self, scope: &Scope) -> String;
+
+    /// How long it may take before it is ended and counts as failed; `None` where nothing limits it.
+    fn time_limit(&self) -> Option<Duration> {
+        None
+    }
 
     /// Whether it can be done at all; asked after the prepare steps and before anything is quiesced.
     fn require(&self, _cx: &Context<'_>) -> Result<Output> {

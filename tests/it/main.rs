@@ -5,7 +5,13 @@
 
 mod bed;
 mod command_line;
-mod invalid_plans;
+mod fidelity;
+mod invalid;
+mod kill;
 mod layers;
+mod machine;
+mod readme;
 mod rules;
+mod tree;
 mod upkeep;
+mod wrong;

@@ -124,7 +124,7 @@ fn a_failing_undo_does_not_stop_the_others_nothing_is_resumed_and_rollback_tries
       cause: its last line was: no such table
       also: undo of `migrate` failed: `BED/bin/undo migrate` ended with exit status 1: its last line was: stays
       restored: undo of `install` and `code`
-      not restored: undo of `migrate` and resume of `server`
+      not restored: undo of `migrate`
       kept down: `server`
     hint: remove the cause, then `txupgrade rollback app-1` tries again
     hint: once it is restored by hand, `txupgrade release app-1 --resume` (or `--leave-down`) closes it

@@ -95,7 +95,6 @@ fn log_follow_shows_what_is_still_being_said() {
 }
 
 #[test]
-#[ignore = "fault: `plan` has a column for limits, and nothing fills it"]
 fn the_default_limits_are_shown_by_plan() {
     let app = App::new().edit("[command]\ntimeout = \"60s\"\n", "");
     let out = app.run("plan plan.toml").ends(0).out;
