@@ -162,6 +162,8 @@ pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) ->
         std::thread::sleep(Duration::from_millis(200));
         let standing = Standing::of(&tell(&office.journal, tx)?);
         if matches!(standing.place, Place::Ended { .. } | Place::Stuck { .. }) {
+            // Who confirmed it could not: this process still shared the store.
+            keep::carry_out(site, office, tx);
             return Ok(standing);
         }
     }
