@@ -26,11 +26,14 @@ impl Man {
         fs::create_dir_all(&self.dir).or_say(said)?;
         let mut root = Cli::command();
         root.build();
-        let mut pages: Vec<(String, clap::Command)> = root
-            .get_subcommands()
-            .filter(|command| !command.is_hide_set() && command.get_name() != "help")
-            .map(|command| (format!("txupgrade-{}", command.get_name()), command.clone()))
-            .collect();
+        let shown = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+        let mut pages: Vec<(String, clap::Command)> = Vec::new();
+        for command in root.get_subcommands().filter(shown) {
+            let name = format!("txupgrade-{}", command.get_name());
+            let verbs = command.get_subcommands().filter(shown);
+            pages.extend(verbs.map(|verb| (format!("{name}-{}", verb.get_name()), verb.clone())));
+            pages.push((name, command.clone()));
+        }
         pages.insert(0, ("txupgrade".to_owned(), root));
         let mut written = Vec::new();
         for (name, command) in pages {

@@ -31,6 +31,7 @@ mod schema;
 mod show;
 mod snapshot;
 mod status;
+mod store;
 
 use std::env;
 use std::ffi::OsString;
@@ -102,6 +103,7 @@ enum Command {
     Show(show::Show),
     Log(log::Log),
     Diff(diff::Diff),
+    Store(store::Store),
     Schema(schema::Schema),
     Completions(completions::Completions),
     Man(man::Man),
@@ -127,6 +129,7 @@ impl Command {
             Command::Show(command) => command.perform(cx),
             Command::Log(command) => command.perform(cx),
             Command::Diff(command) => command.perform(cx),
+            Command::Store(command) => command.perform(cx),
             Command::Schema(command) => command.perform(cx),
             Command::Completions(command) => command.perform(cx),
             Command::Man(command) => command.perform(cx),
@@ -157,6 +160,11 @@ impl Cx {
     /// For commands that look: silent, and a signal simply ends them.
     fn looking(&self) -> Site {
         Site { dir: self.dir.clone(), monitor: Arc::new(Silent), stop: Stop::never() }
+    }
+
+    /// For commands that look for long: shown on the terminal, and a signal simply ends them.
+    fn watching(&self) -> Site {
+        Site { monitor: self.ui.monitor(), ..self.looking() }
     }
 
     /// The signal that came while a command acted.

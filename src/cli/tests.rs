@@ -73,11 +73,16 @@ fn every_command_helps_with_its_exit_statuses_and_an_example() {
     let mut root = Cli::command().term_width(100);
     root.build();
     let mut texts = vec![("txupgrade".to_owned(), root.clone().render_long_help().to_string())];
-    for command in root.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help") {
-        let text = command.clone().term_width(100).render_long_help().to_string();
-        texts.push((format!("txupgrade {}", command.get_name()), text));
+    let shown = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in root.get_subcommands().filter(shown) {
+        let name = format!("txupgrade {}", command.get_name());
+        for verb in command.get_subcommands().filter(shown) {
+            let text = verb.clone().term_width(100).render_long_help().to_string();
+            texts.push((format!("{name} {}", verb.get_name()), text));
+        }
+        texts.push((name, command.clone().term_width(100).render_long_help().to_string()));
     }
-    assert_eq!(texts.len(), 20);
+    assert_eq!(texts.len(), 26);
     for (name, text) in &texts {
         assert!(text.contains("Exit status:\n    0  done\n"), "{name}: {text}");
         assert!(text.contains("\nExample:\n  txupgrade") || text.contains("\nExamples:\n  txupgrade"), "{name}");
@@ -669,4 +674,60 @@ fn mistakes_on_the_command_line_say_what_to_type() {
 fn the_state_directory_must_be_something() {
     assert!(state_dir(Some(PathBuf::new())).is_err());
     assert!(state_dir(Some(PathBuf::from("here"))).unwrap().is_absolute());
+}
+
+#[test]
+fn damage_in_the_store_is_named() {
+    let id = |byte: &str| byte.repeat(32).parse::<crate::store::ObjectId>().unwrap();
+    let found = crate::store::Verified {
+        archives: 3,
+        of: 4,
+        objects: 120,
+        bytes: 1_200_000,
+        manifests: 2,
+        damage: vec![crate::store::Damaged {
+            archive: id("ab"),
+            what: vec!["it is missing".to_owned()],
+            objects: vec![id("cd")],
+        }],
+        hit: vec![crate::store::Hit {
+            tx: "notes-1".to_owned(),
+            resource: "code".to_owned(),
+            place: "/opt/notes".to_owned(),
+            manifest: id("ef"),
+            lost: None,
+            files: 12,
+            names: vec!["bin/tool".to_owned()],
+        }],
+    };
+    let answer = store::verified(&found, Paint::Plain);
+    valid(&answer.json);
+    assert_eq!(answer.exit, 8);
+    insta::assert_snapshot!(answer.data + &answer.talk, @r"
+    archive abababababababababababababababababababababababababababababababab is damaged
+      it is missing
+      1 object cannot be read: `cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd`
+    notes-1, `code` (/opt/notes): 12 files cannot be put back: `bin/tool` and 11 more
+    error: the store is damaged: read 3 of 4 archives, 120 objects, 1.2 MB
+    hint: move a damaged archive out of `store/archives`: the next snapshot then writes its objects anew
+    ");
+}
+
+#[test]
+fn what_a_prune_dropped_is_named() {
+    let pruned = crate::store::Pruned {
+        kept: 2,
+        removed: 3,
+        rewritten: 1,
+        before: 10_000_000,
+        after: 4_000_000,
+        ..crate::store::Pruned::default()
+    };
+    let answer = store::pruned(&pruned, crate::store::Pruning::Done);
+    valid(&answer.json);
+    let forecast = store::pruned(&pruned, crate::store::Pruning::DryRun);
+    insta::assert_snapshot!(answer.talk + &forecast.talk, @r"
+    dropped 0 snapshots, kept 2: 3 archives removed, 1 archive rewritten, 6.0 MB freed, 4.0 MB left
+    would drop 0 snapshots and keep 2: about 6.0 MB of 10 MB
+    ");
 }

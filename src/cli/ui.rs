@@ -307,7 +307,12 @@ impl Monitor for Terminal {
     }
 
     fn progress(&self, what: &str, done: u64, total: u64) {
-        let inner = self.inner();
+        let mut inner = self.inner();
+        if inner.bar.is_none() && inner.about.is_empty() && self.bars == Bars::Drawn {
+            // Work outside of a transaction: upkeep of the store.
+            inner.about = words::clean(what).into_owned();
+            inner.bar = Some(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)));
+        }
         let Some(bar) = &inner.bar else { return };
         if total > 0 && bar.length() != Some(total) {
             bar.set_style(measured());

@@ -52,7 +52,7 @@ pub fn run(site: &Site, request: BeginRequest) -> Result<Standing> {
     let (bound, left_out) = bind_now(Office::ground(dir, tmp, store, site), read)?;
     let accepted = accept(&bound, &request.accept)?;
     let mut world = World::new(Office::ground(dir, tmp, store, site), bound, String::new())?;
-    world.bases = bases(journal, &world.bound)?;
+    world.bases = bases(journal, world.ground.store, &world.bound)?;
     let itinerary = engine::flatten_upgrade(&world.bound, &world.roots());
     let extras = Extras { left_out, accepted, undoes: Vec::new() };
     let begun = begun(&world, &request.set, itinerary, request.goal, extras)?;
@@ -69,7 +69,7 @@ pub fn snapshot(site: &Site, plan: &Path, set: &BTreeMap<String, String>, proof:
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let (bound, left_out) = bind_now(Office::ground(dir, tmp, store, site), read)?;
     let mut world = World::new(Office::ground(dir, tmp, store, site), bound, String::new())?;
-    world.bases = bases(journal, &world.bound)?;
+    world.bases = bases(journal, world.ground.store, &world.bound)?;
     let itinerary = engine::flatten_snapshot(&world.bound, proof);
     let extras = Extras { left_out, accepted: Vec::new(), undoes: Vec::new() };
     let begun = begun(&world, set, itinerary, Goal::Committed, extras)?;
@@ -87,7 +87,7 @@ pub(super) fn snapshot_after(site: &Site, office: &mut Office, committed: &Told)
         if !world.bound.policy.snapshot_after {
             return Ok(());
         }
-        world.bases = bases(journal, &world.bound)?;
+        world.bases = bases(journal, world.ground.store, &world.bound)?;
         let itinerary = engine::flatten_snapshot(&world.bound, Proof::NotAsked);
         let before = committed.state.begun();
         let extras = Extras { left_out: before.left_out.clone(), accepted: Vec::new(), undoes: Vec::new() };
@@ -202,16 +202,21 @@ pub(super) fn start(site: &Site, journal: &mut SqliteJournal, mut world: World<'
 }
 
 /// The last manifest of each resource of the plan, from its latest transactions.
-pub(super) fn bases(journal: &dyn Journal, bound: &Bound) -> Result<BTreeMap<String, ObjectId>> {
+pub(super) fn bases(journal: &dyn Journal, store: &Store, bound: &Bound) -> Result<BTreeMap<String, ObjectId>> {
     const DEEP: usize = 8;
     let mut found = BTreeMap::new();
+    let dropped = store.dropped()?;
     let mine = journal.transactions()?.into_iter().rev().filter(|tx| tx.plan == bound.name).take(DEEP);
     for tx in mine {
         let told = tell(journal, &tx)?;
         for resource in &bound.resources {
             let output = told.state.output(&TaskId::new(Action::Capture, &resource.name));
             let manifest = output.and_then(|output| output.manifest.as_ref()?.parse().ok());
-            if let Some(manifest) = manifest {
+            // What was pruned saves no work.
+            if let Some(manifest) = manifest
+                && !dropped.contains(&manifest)
+                && store.has(manifest)?
+            {
                 found.entry(resource.name.clone()).or_insert(manifest);
             }
         }

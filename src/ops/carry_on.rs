@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::begin::snapshot_after;
+use super::keep;
 use super::office::{Office, Reading, lock_tx, tell, the_open_one};
 use super::reopen::reopen;
 use super::{Place, Site, Standing, StepsDone, Wait};
@@ -150,6 +151,7 @@ pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) ->
         snapshot_after(site, office, &told);
     }
     if !matches!(standing.place, Place::Unconfirmed { .. }) {
+        keep::carry_out(site, office, tx);
         return Ok(standing);
     }
     keep_watch(site, tx)?;
@@ -160,6 +162,8 @@ pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) ->
         std::thread::sleep(Duration::from_millis(200));
         let standing = Standing::of(&tell(&office.journal, tx)?);
         if matches!(standing.place, Place::Ended { .. } | Place::Stuck { .. }) {
+            // Who confirmed it could not: this process still shared the store.
+            keep::carry_out(site, office, tx);
             return Ok(standing);
         }
     }

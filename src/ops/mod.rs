@@ -6,6 +6,7 @@ mod carry_on;
 pub mod demo;
 mod diff;
 mod history;
+mod keep;
 mod log;
 pub mod look;
 mod office;
@@ -17,6 +18,7 @@ mod schema;
 mod show;
 mod standing;
 mod status;
+pub mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 

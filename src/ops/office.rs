@@ -14,18 +14,27 @@ use crate::sys::lock::{Lock, Mode};
 use crate::sys::{files, process};
 use crate::tx::{Event, State};
 
-/// The state directory, opened to act in it. Shares the store's lock for as long as it lives.
+/// The state directory, opened to act in it. Holds the store's lock for as long as it lives: shared, or alone.
 pub(super) struct Office {
     pub(super) dir: PathBuf,
     pub(super) tmp: PathBuf,
     pub(super) journal: SqliteJournal,
     pub(super) store: Store,
-    _sharing: Lock,
+    sharing: Option<Lock>,
 }
 
 impl Office {
     /// Opens it, making it where it does not exist, and removes what dead processes left in `tmp/`.
     pub(super) fn open(site: &Site) -> Result<Office> {
+        Office::open_as(site, Mode::Shared)
+    }
+
+    /// The same, and nobody else works in the store.
+    pub(super) fn open_alone(site: &Site) -> Result<Office> {
+        Office::open_as(site, Mode::Alone)
+    }
+
+    fn open_as(site: &Site, mode: Mode) -> Result<Office> {
         let open = || -> Result<Office> {
             files::create_private_dir(&site.dir)?;
             let dir = std::fs::canonicalize(&site.dir).or_say(|| "cannot find it")?;
@@ -33,14 +42,14 @@ impl Office {
             for part in ["locks", "tmp", "logs"] {
                 files::create_private_dir(&dir.join(part))?;
             }
-            let sharing = Lock::take(&dir.join("locks/store.lock"), Mode::Shared, "the store")?;
+            let sharing = Some(Lock::take(&store_lock(&dir), mode, "the store")?);
             let (pid, start, _) = process::myself();
             let tmp = dir.join("tmp").join(format!("{pid}-{start}"));
             sweep_tmp(&dir.join("tmp"));
             files::create_private_dir(&tmp)?;
             let journal = SqliteJournal::open(&dir)?;
             let store = Store::open(&dir, &tmp)?;
-            Ok(Office { dir, tmp, journal, store, _sharing: sharing })
+            Ok(Office { dir, tmp, journal, store, sharing })
         };
         open().map_err(|error| match error.fault {
             Fault::Failed => error.within(format!("cannot work in the state directory `{}`", site.dir.display())),
@@ -48,10 +57,37 @@ impl Office {
         })
     }
 
+    /// Does something while nobody else works in the store, then shares it again. `Fault::Locked` when somebody does.
+    pub(super) fn alone<T>(&mut self, act: impl FnOnce(&Store, &SqliteJournal) -> Result<T>) -> Result<T> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let path = store_lock(&self.dir);
+        self.sharing = None;
+        let done = Lock::take(&path, Mode::Alone, "the store").and_then(|_alone| {
+            // Somebody may have been alone in it in between.
+            self.store = Store::open(&self.dir, &self.tmp)?;
+            act(&self.store, &self.journal)
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let sharing = loop {
+            match Lock::take(&path, Mode::Shared, "the store") {
+                Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => {}
+                taken => break taken?,
+            }
+        };
+        self.sharing = Some(sharing);
+        self.store = Store::open(&self.dir, &self.tmp)?;
+        done
+    }
+
     /// The ground for a world in it.
     pub(super) fn ground<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store, site: &Site) -> Ground<'a> {
         Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor), logs: Logs::Kept }
     }
+}
+
+/// The lock that writers of the store share, and that who removes something from it holds alone.
+pub(super) fn store_lock(dir: &Path) -> PathBuf {
+    dir.join("locks/store.lock")
 }
 
 /// The ground for a world that is only looked at: nothing that its programs print is kept.

@@ -76,7 +76,7 @@ pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<
     let (bound, left_out) = super::begin::bind_now(ground(), read)?;
     let name = bound.name.to_string();
     let mut world = World::new(ground(), bound, name.clone())?;
-    world.bases = bases(journal, &world.bound)?;
+    world.bases = bases(journal, world.ground.store, &world.bound)?;
     let itinerary = engine::flatten_upgrade(&world.bound, &world.roots());
     let (findings, state) = world.ask_requirements(&itinerary, &site.stop)?;
     let bytes =

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::carry_on::{finish, keep_watch, settle};
+use super::keep;
 use super::office::{Office, lock_begin, lock_tx, refuse_lost_journal, tell};
 use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
@@ -41,7 +42,13 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
     }
     match refused {
         Some(error) => Err(error),
-        None => sweep_ended(site, &mut office).map(|()| standings),
+        None => {
+            sweep_ended(site, &mut office)?;
+            for standing in &standings {
+                keep::carry_out(site, &mut office, &standing.tx);
+            }
+            Ok(standings)
+        }
     }
 }
 

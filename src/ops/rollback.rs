@@ -2,6 +2,7 @@
 
 use super::begin::{Extras, bases, begun, start};
 use super::carry_on::{finish, settle};
+use super::keep::refuse_pruned;
 use super::office::{Office, Reading, Told, lock_tx, tell};
 use super::reopen::{reopen, target};
 use super::{Site, Standing, Through, Wait};
@@ -49,6 +50,9 @@ pub fn rollback(site: &Site, tx: Option<&TxId>, options: RollbackOptions) -> Res
         return Err(Error::new(format!("later transactions touch what `{tx}` would put back"))
             .because(format!("they are {}", names.join(", ")))
             .hint(format!("`txupgrade rollback {tx} --through` undoes them first, the latest first")));
+    }
+    for tx in [&about.told.tx].into_iter().chain(&about.later) {
+        refuse_pruned(&office.store, &tell(&office.journal, tx)?)?;
     }
     drop(office);
     // Each is undone by a transaction of its own, so that every intermediate world was once a good one.
@@ -139,7 +143,7 @@ fn about(journal: &dyn Journal, tx: Option<&TxId>) -> Result<About> {
 }
 
 /// For each transaction, whether it committed and no rollback that is itself in effect has undone it.
-fn in_effect(all: &[Told]) -> Vec<bool> {
+pub(super) fn in_effect(all: &[Told]) -> Vec<bool> {
     let mut in_effect = vec![false; all.len()];
     for index in (0..all.len()).rev() {
         let committed = all[index].state.ended() == Some(Outcome::Committed);
@@ -180,7 +184,7 @@ fn undo_committed(site: &Site, tx: &TxId) -> Result<Standing> {
     let told = tell(journal, tx)?;
     let mut world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
     world.target = target(&world, &told)?;
-    world.bases = bases(journal, &world.bound)?;
+    world.bases = bases(journal, world.ground.store, &world.bound)?;
     let undone: Vec<String> = match told.state.itinerary().purpose {
         Purpose::Upgrade => undone_steps(&told),
         Purpose::Snapshot | Purpose::Rollback => Vec::new(),

@@ -3,6 +3,8 @@
 //! It holds nothing that the archives don't say: it can be deleted. SQLite with a rollback journal, so that a reader
 //! creates no file; a row whose archive is gone does not count.
 
+mod upkeep;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -158,22 +160,7 @@ impl Index {
     pub(crate) fn absorb(&self) -> Result<Vec<Error>> {
         let mut damage = Vec::new();
         for (name, bytes) in self.strangers()? {
-            let mut rows = Vec::new();
-            let read = archive::frames(&archive::path_of(&self.archives, name), &mut |frame, packed, tar| match tar {
-                Ok(tar) => {
-                    let slots = archive::Frame::read(&tar)?;
-                    rows.extend(slots.into_iter().map(|slot| archive::Row { slot, frame, packed }));
-                    Ok(())
-                }
-                Err(why) => {
-                    damage.push(Error::new(format!("archive `{name}`, frame at byte {frame}: {why}")));
-                    Ok(())
-                }
-            });
-            if let Err(error) = read {
-                damage.push(error);
-            }
-            self.insert(&Sealed { name, bytes, rows })?;
+            self.take_in(name, bytes, &mut damage)?;
         }
         Ok(damage)
     }
@@ -268,6 +255,12 @@ fn known(db: &Connection) -> rusqlite::Result<HashMap<u32, ArchiveName>> {
 
 fn insert(db: &mut Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let number = insert_rows(&tx, sealed)?;
+    tx.commit()?;
+    Ok(number)
+}
+
+fn insert_rows(tx: &Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
     tx.execute(
         "INSERT OR IGNORE INTO archive (name, bytes) VALUES (?1, ?2)",
         params![sealed.name.as_bytes(), sealed.bytes as i64],
@@ -291,7 +284,6 @@ fn insert(db: &mut Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
             ])?;
         }
     }
-    tx.commit()?;
     Ok(number)
 }
 

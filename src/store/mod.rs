@@ -17,14 +17,20 @@
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
 //! | `stage`, `converge` | a manifest back into a tree |
-//! | `verify` | reading everything, making the index anew |
+//! | `verify` | proof that what a rollback needs is there, making the index anew |
+//! | `audit` | a check of the whole store |
+//! | `prune`, `dropped` | what nothing needs any more leaves the store |
+//! | `export`, `pax` | a snapshot as a plain `tar.zst` |
 
 mod archive;
+mod audit;
 mod capture;
 mod chunk;
 mod compare;
 mod content;
 mod converge;
+mod dropped;
+mod export;
 mod fetch;
 mod index;
 mod live;
@@ -33,6 +39,8 @@ mod meta;
 mod object;
 mod pack;
 mod part;
+mod pax;
+mod prune;
 mod read;
 mod side;
 mod stage;
@@ -54,11 +62,14 @@ use index::{Index, Place};
 use manifest::{Entries, StoredHead};
 use pack::{Class, Packer};
 
+pub use audit::{Damaged, Hit, Sample, Verified};
+pub use export::{Exported, Part};
 pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
+pub use prune::{Keep, Pruned, Pruning};
 pub use side::{is_side_name, side_name, side_paths, sweep};
 pub use tree::Tree;
-pub use verify::{ManifestInfo, Verified};
+pub use verify::{ManifestInfo, Reindexed};
 
 /// How many threads work at once.
 fn cores() -> usize {
@@ -175,7 +186,21 @@ impl Store {
         Ok(self.stored_head(manifest)?.head)
     }
 
+    /// Whether it has the object.
+    pub fn has(&self, id: ObjectId) -> Result<bool> {
+        Ok(self.index.find(id)?.is_some())
+    }
+
+    /// The manifests that were pruned.
+    pub fn dropped(&self) -> Result<std::collections::HashSet<ObjectId>> {
+        dropped::read(&self.dir)
+    }
+
     fn stored_head(&self, manifest: ObjectId) -> Result<StoredHead> {
+        if dropped::read(&self.dir)?.contains(&manifest) {
+            return Err(Error::new(format!("the manifest `{manifest}` was pruned"))
+                .hint("`txupgrade store list` shows what is still there"));
+        }
         let bytes = self.get(manifest).map_err(|e| e.within(format!("cannot read the manifest `{manifest}`")))?;
         #[derive(serde::Deserialize)]
         struct Format {

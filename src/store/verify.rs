@@ -1,24 +1,24 @@
-//! Reading everything: proof that what a rollback needs is there, a check of the whole store, and a new index.
+//! Proof that what a rollback needs is there, a new index, and what the store holds.
 
 use std::collections::{HashMap, HashSet};
 
-use super::archive::{self, Frame};
+use super::archive;
 use super::fetch::{OnBad, Want, fetch};
 use super::manifest::{StoredHead, chunks_of};
 use super::object::ObjectId;
 use super::{Head, Store};
 use crate::error::{Error, Fault, Result};
 
-/// What a check of the whole store found.
+/// What making the index anew found.
 #[derive(Debug, Clone, Default)]
-pub struct Verified {
+pub struct Reindexed {
     /// Archives read.
     pub archives: u64,
-    /// Objects checked.
+    /// Objects found.
     pub objects: u64,
-    /// Bytes of archives read.
+    /// Bytes of archives.
     pub bytes: u64,
-    /// Everything that is wrong, a line each.
+    /// What cannot be read, a line each.
     pub damage: Vec<String>,
 }
 
@@ -109,91 +109,14 @@ impl Store {
         Ok(error.hint("`txupgrade store verify` lists all damage").fault(Fault::Damage))
     }
 
-    /// Re-reads every archive and every object, and checks that every manifest's objects are there. `progress` gets bytes
-    /// of archives done and in all.
-    pub fn verify(&self, progress: &dyn Fn(u64, u64)) -> Result<Verified> {
-        self.index.look_around()?;
+    /// Makes the index anew from the archives alone. `tell` gets bytes of archives done and in all, and may say that it is
+    /// enough. Returns what was found and what cannot be read.
+    pub fn reindex(&self, tell: &dyn Fn(u64, u64) -> Result<()>) -> Result<Reindexed> {
+        let rebuilt = self.index.rebuild(tell);
+        self.forget_frames();
+        let damage = rebuilt?;
         let archives = archive::list(&self.archives())?;
-        let total = archives.iter().map(|(_, bytes)| bytes).sum();
-        let mut found = Verified::default();
-        let mut good: HashSet<ObjectId> = HashSet::new();
-        for (name, bytes) in archives {
-            let mut damage = Vec::new();
-            let read = archive::frames(&archive::path_of(&self.archives(), name), &mut |at, _, tar| {
-                let slots = tar.and_then(|tar| {
-                    let slots = Frame::read(&tar).map_err(|e| e.to_string())?;
-                    Ok((slots, tar))
-                });
-                let (slots, tar) = match slots {
-                    Ok(slots) => slots,
-                    Err(why) => {
-                        damage.push(format!("archive `{name}`, frame at byte {at}: {why}"));
-                        return Ok(());
-                    }
-                };
-                for slot in slots {
-                    let start = slot.start as usize;
-                    if ObjectId::of(&tar[start..start + slot.length as usize]) == slot.id {
-                        good.insert(slot.id);
-                        found.objects += 1;
-                    } else {
-                        damage.push(format!("archive `{name}`: the object `{}` is damaged", slot.id));
-                    }
-                }
-                Ok(())
-            });
-            match read {
-                Ok(hash) if hash == name => {}
-                Ok(hash) => damage.push(format!("archive `{name}` is damaged: its BLAKE3 is `{hash}`")),
-                Err(error) => damage.push(format!("archive `{name}`: {error}")),
-            }
-            found.damage.append(&mut damage);
-            found.archives += 1;
-            found.bytes += bytes;
-            progress(found.bytes, total);
-        }
-        for id in self.index.manifests()? {
-            self.verify_manifest(id, &good, &mut found.damage)?;
-        }
-        Ok(found)
-    }
-
-    fn verify_manifest(&self, id: ObjectId, good: &HashSet<ObjectId>, damage: &mut Vec<String>) -> Result<()> {
-        let head = match self.stored_head(id) {
-            Ok(head) => head,
-            Err(error) => {
-                damage.push(error.to_string());
-                return Ok(());
-            }
-        };
-        let named = format!("{} of {}", head.head.resource, head.head.tx);
-        let mut entries = self.entries(&head);
-        loop {
-            let entry = match entries.next() {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    damage.push(format!("the manifest of {named}: {error}"));
-                    return Ok(());
-                }
-            };
-            let mut missing = false;
-            let read = chunks_of(self, &entry, &mut |id, _| {
-                missing |= !good.contains(&id);
-                Ok(())
-            });
-            if missing || read.is_err() {
-                damage.push(format!("{named}: `{}` cannot be restored", entry.path));
-            }
-        }
-    }
-
-    /// Makes the index anew from the archives alone. Returns what was found and what cannot be read.
-    pub fn reindex(&self) -> Result<Verified> {
-        self.index.clear()?;
-        let damage = self.index.absorb()?;
-        let archives = archive::list(&self.archives())?;
-        Ok(Verified {
+        Ok(Reindexed {
             archives: archives.len() as u64,
             objects: self.index.count()?,
             bytes: archives.iter().map(|(_, bytes)| bytes).sum(),
@@ -201,10 +124,28 @@ impl Store {
         })
     }
 
+    /// How many archives it has.
+    pub fn archive_count(&self) -> Result<u64> {
+        Ok(archive::list(&self.archives())?.len() as u64)
+    }
+
+    /// How many objects it has.
+    pub fn object_count(&self) -> Result<u64> {
+        self.index.count()
+    }
+
+    /// Every manifest that is in the store and was not pruned.
+    pub(super) fn manifests(&self) -> Result<Vec<ObjectId>> {
+        let dropped = super::dropped::read(&self.dir)?;
+        let mut all = self.index.manifests()?;
+        all.retain(|id| !dropped.contains(id));
+        Ok(all)
+    }
+
     /// Every manifest in the store, oldest first; one that cannot be read is left out ([`Store::verify`] names it).
     pub fn list_manifests(&self) -> Result<Vec<ManifestInfo>> {
         let mut found = Vec::new();
-        for id in self.index.manifests()? {
+        for id in self.manifests()? {
             if let Ok(StoredHead { head, entries, bytes, .. }) = self.stored_head(id) {
                 found.push(ManifestInfo { id, head, entries, bytes });
             }

@@ -91,6 +91,28 @@ impl Lock {
         Ok(Lock { file, mode })
     }
 
+    /// Shares the lock at `path` without writing anything, so that what only looks can keep others from having it alone;
+    /// `None` when there is no such file. Says who holds it alone (`Fault::Locked`).
+    pub fn share_if_there(path: &Path, what: &str) -> Result<Option<Lock>> {
+        let say = || format!("cannot open the lock `{}`", path.display());
+        let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(cause).or_say(say),
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(Some(Lock { file, mode: Mode::Shared })),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Err(locked(what, &holder(&mut file))),
+                Err(TryLockError::Error(cause)) => return Err(cause).or_say(say),
+            }
+        }
+    }
+
     /// Whether somebody holds it alone right now; changes nothing, also when the file is not there.
     pub fn held(path: &Path) -> Result<Option<Holder>> {
         let say = || format!("cannot look at the lock `{}`", path.display());

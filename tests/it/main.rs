@@ -14,4 +14,5 @@ mod machine;
 mod readme;
 mod rules;
 mod tree;
+mod upkeep;
 mod wrong;

@@ -58,8 +58,14 @@ fn a_flipped_bit_is_named_and_nothing_is_written() {
     }
     // Nothing is left beside it either.
     assert_eq!(std::fs::read_dir(world.path("live")).unwrap().count(), 1);
-    let verified = world.store.verify(&|_, _| ()).unwrap();
-    assert!(verified.damage.iter().any(|line| line.ends_with("`a` cannot be restored")), "{:?}", verified.damage);
+    let verified = world.store.verify(Sample::All, &|_, _| Ok(())).unwrap();
+    let damaged = &verified.damage[0];
+    assert_eq!((verified.damage.len(), damaged.objects.len()), (1, 85));
+    assert!(damaged.objects.contains(&ObjectId::of(&noise(1, 5000))));
+    assert!(damaged.what[0].starts_with("its BLAKE3 is `"), "{:?}", damaged.what);
+    let hit = &verified.hit[0];
+    assert_eq!((hit.tx.as_str(), hit.resource.as_str(), hit.place.as_str(), hit.files), ("notes-1", "code", "/app", 2));
+    assert_eq!(hit.names, ["a", "b"]);
     // What is still right need not be read from the store.
     write(&root.join("a"), noise(1, 5000));
     write(&root.join("b"), noise(2, 3 << 20));
@@ -72,7 +78,7 @@ fn a_whole_store_verifies() {
     build(&world.root());
     world.capture(&world.tree(), None);
     world.store.put(b"plan").unwrap();
-    let verified = world.store.verify(&|_, _| ()).unwrap();
+    let verified = world.store.verify(Sample::All, &|_, _| Ok(())).unwrap();
     assert_eq!((verified.damage.len(), verified.archives), (0, 2));
     assert_eq!(verified.bytes, world.store.size().unwrap());
 }
@@ -93,7 +99,7 @@ fn the_index_can_be_deleted() {
         world.reopen();
         assert_eq!(world.store.index.count().unwrap(), count);
     }
-    assert_eq!(world.store.reindex().unwrap().objects, count);
+    assert_eq!(world.store.reindex(&|_, _| Ok(())).unwrap().objects, count);
     let outside = world.path("outside");
     write(&outside, "x");
     wreck(&root, &outside);
@@ -128,7 +134,7 @@ fn a_truncated_archive_is_told() {
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     world.reopen();
     assert!(world.store.head(captured.manifest).is_err());
-    assert!(!world.store.verify(&|_, _| ()).unwrap().damage.is_empty());
+    assert!(!world.store.verify(Sample::All, &|_, _| Ok(())).unwrap().damage.is_empty());
     std::fs::remove_file(world.path("state/store/index.db")).unwrap();
     world.reopen();
     assert!(world.store.head(captured.manifest).is_err());

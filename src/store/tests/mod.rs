@@ -14,6 +14,7 @@ mod damage;
 mod odd;
 mod shelf;
 mod trees;
+mod upkeep;
 
 struct World {
     dir: tempfile::TempDir,
