@@ -155,7 +155,7 @@ fn overlapping_transactions_are_refused_by_name() {
             insta::assert_snapshot!(report(&refused(journal, "shop", &["path /opt/notes/db"])), @r"
             error: `shop` overlaps with `notes-1`, which is not finished
               cause: `/opt/notes/db` lies in `/opt/notes` of `notes-1`
-            hint: `txupgrade show notes-1` says where it is; commit it or roll it back first
+            hint: `txupgrade show notes-1` says where it is; commit it, roll it back or `txupgrade recover` it first
             ");
         }
         assert_eq!(refused(journal, "shop", &["path /opt"]).causes, ["`/opt/notes` of `notes-1` lies in `/opt`"]);

@@ -478,9 +478,13 @@ fn absent_is_a_state_and_a_rollback_makes_it_so_again() {
     );
     std::fs::create_dir(shop.bed.path("data")).unwrap();
     insta::assert_snapshot!(shop.leaves_all_as_it_was(&["run", "p.toml"], 3), @r#"
+    warning: `plugins`: there is nothing at `BED/plugins`; a rollback removes what comes there
+    warning: `db`: there is nothing at `BED/data/shop.db`; a rollback removes what comes there
     error: check `works` failed; everything was rolled back and rechecked
       cause: the check `works` does not pass
       cause: does not match `3`
+    warning: `plugins`: there is nothing at `BED/plugins`; a rollback removes what comes there
+    warning: `db`: there is nothing at `BED/data/shop.db`; a rollback removes what comes there
     hint: after a fix, `txupgrade run p.toml` again
     "#);
     assert!(!shop.bed.exists("plugins") && !shop.bed.exists("data/shop.db"));
@@ -609,7 +613,7 @@ fn a_step_that_kills_txupgrade_is_ended_by_recover_and_taken_back() {
     insta::assert_snapshot!(in_the_end(&said, &shop.bed), @r#"
     error: `shop` overlaps with `shop-1`, which is not finished
       cause: both have `BED/app`
-    hint: `txupgrade show shop-1` says where it is; commit it or roll it back first
+    hint: `txupgrade show shop-1` says where it is; commit it, roll it back or `txupgrade recover` it first
     "#);
     let said = shop.bed.run(&["recover"]).ends(0);
     insta::assert_snapshot!(in_the_end(&said, &shop.bed).replace(&mark, "86396"), @r#"
@@ -641,7 +645,7 @@ fn a_second_txupgrade_is_refused_by_name_and_disturbs_nothing() {
     insta::assert_snapshot!(in_the_end(&said, &shop.bed), @r#"
     error: `shop` overlaps with `shop-1`, which is not finished
       cause: both have `BED/app`
-    hint: `txupgrade show shop-1` says where it is; commit it or roll it back first
+    hint: `txupgrade show shop-1` says where it is; commit it, roll it back or `txupgrade recover` it first
     "#);
     for verb in ["rollback", "commit", "apply"] {
         let said = shop.bed.run(&[verb]).ends(7);

@@ -175,9 +175,10 @@ fn a_file_that_goes_on_changing_is_named() {
                 std::thread::sleep(Duration::from_micros(200));
             }
         });
-        let captured = world.capture(&tree, None);
+        // The writer may sleep through a capture on a busy machine, so several are tried.
+        let captured = (0..50).map(|_| world.capture(&tree, None)).find(|captured| !captured.warnings.is_empty());
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        captured
+        captured.unwrap()
     });
     assert_eq!(captured.warnings.len(), 1, "{captured:?}");
     assert!(captured.warnings[0].contains("/log` changed each time it was read"));

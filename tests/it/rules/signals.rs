@@ -89,9 +89,10 @@ fn on_the_way_back_a_second_signal_stops_after_the_current_task_for_recover() {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     app.touch("go");
-    let said = ended(run).ends(130);
-    assert!(said.err.contains("`app-1` was left on its way back"), "{}", said.err);
-    assert!(said.err.contains("hint: txupgrade recover"), "{}", said.err);
+    let said = ended(run).ends(5);
+    assert!(said.err.contains("`app-1` was left half-way back"), "{}", said.err);
+    assert!(said.err.contains("it was told to stop by INT"), "{}", said.err);
+    assert!(said.err.contains("hint: `txupgrade recover` goes on with it"), "{}", said.err);
     assert_eq!(app.log(), "stop install migrate uninstall undone", "the task under way was ended in peace");
     app.run("status").ends(10);
     app.run("recover").ends(0);
