@@ -48,7 +48,7 @@ use crate::monitor::Silent;
 use crate::ops::{self, Site, Standing};
 use crate::sys::signal::Stop;
 use exit::Asked;
-use report::{More, Steps};
+use report::{Answered, More, Steps};
 use ui::{Loudness, Ui, When};
 
 /// Upgrades self-hosted server applications as transactions
@@ -175,16 +175,17 @@ impl Cx {
     /// The answer of a command that left one transaction at `standing`.
     fn stands(&self, asked: Asked, standing: &Standing, plan: Option<&Path>) -> Answer {
         let exit = exit::of(asked, standing, self.signal());
-        let talk = self.says(standing, plan);
+        let talk = self.says(standing, plan, exit);
         Answer { json: json::standing(standing, exit), data: String::new(), talk, exit }
     }
 
     /// The sentences about where a transaction stands.
-    fn says(&self, standing: &Standing, plan: Option<&Path>) -> String {
+    fn says(&self, standing: &Standing, plan: Option<&Path>, exit: u8) -> String {
         // What is only for a better hint must not fail the command.
         let missing = ops::look::steps_missing(&self.looking(), &standing.tx).unwrap_or_default();
         let steps = if missing.is_empty() { Steps::Done } else { Steps::Missing };
-        report::standing(standing, More { plan, steps }, &self.zone, self.ui.err)
+        let asked = if exit == exit::DONE { Answered::Done } else { Answered::NotDone };
+        report::standing(standing, More { plan, steps, asked }, &self.zone, self.ui.err)
     }
 }
 

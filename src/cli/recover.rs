@@ -38,7 +38,10 @@ fn answer(cx: &Cx, standings: &[Standing]) -> Answer {
     let exit = exit::of_all(Asked::Settle, standings, cx.signal());
     let each: Vec<_> = standings.iter().map(json::stands).collect();
     let json = json::object("standings", exit, json!({ "standings": each, "not_run": [], "error": null }));
-    let mut talk: String = standings.iter().map(|standing| cx.says(standing, None)).collect();
+    let mut talk: String = standings
+        .iter()
+        .map(|standing| cx.says(standing, None, exit::of(Asked::Settle, standing, cx.signal())))
+        .collect();
     if standings.is_empty() {
         talk.push_str("nothing to recover: no transaction was under way\n");
     }

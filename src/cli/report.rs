@@ -31,6 +31,18 @@ pub(crate) struct More<'a> {
     pub(crate) plan: Option<&'a Path>,
     /// Whether steps have still to run.
     pub(crate) steps: Steps,
+    /// Whether the command did what was asked.
+    pub(crate) asked: Answered,
+}
+
+/// Whether a command did what was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// It did: going back was the wish, or what a dead process had left was settled.
+    Done,
+    /// It did not.
+    #[default]
+    NotDone,
 }
 
 /// Whether steps have still to run.
@@ -45,7 +57,6 @@ pub(crate) enum Steps {
 
 /// Where a transaction stands after a command, in sentences.
 pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, paint: Paint) -> String {
-    let plan = more.plan;
     let mut text = Lines::new(paint);
     let tx = &standing.tx;
     match &standing.place {
@@ -61,19 +72,19 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
             text.good(&format!("{tx} is released: it counts as settled by hand"));
             text.noted(standing);
         }
-        Place::Ended { outcome: Outcome::Aborted, .. } => text.went_back(standing, "nothing was changed", plan),
+        Place::Ended { outcome: Outcome::Aborted, .. } => text.went_back(standing, "nothing was changed", more),
         Place::Ended { outcome: Outcome::RolledBack, unsound } if unsound.is_empty() => {
-            text.went_back(standing, "everything was rolled back and rechecked", plan);
+            text.went_back(standing, "everything was rolled back and rechecked", more);
         }
         Place::Ended { outcome: Outcome::RolledBack, unsound }
             if unsound.iter().all(|task| task.action == Action::Apply) =>
         {
             let steps: Vec<String> = unsound.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
             let how = format!("what {} did stays: no resource holds it, and it has no undo", words::list(&steps));
-            text.went_back(standing, &how, plan);
+            text.went_back(standing, &how, more);
         }
         Place::Ended { outcome: Outcome::RolledBack, .. } => {
-            text.went_back(standing, "everything was restored, but the recheck does not pass", plan);
+            text.went_back(standing, "everything was restored, but the recheck does not pass", more);
         }
         Place::Captured => {
             text.plain(&format!("{tx} is open: everything is captured and proved, {}", time(standing)));
@@ -309,10 +320,16 @@ impl Lines {
     }
 
     /// It is aborted or rolled back: why, and `how` it is now.
-    fn went_back(&mut self, standing: &Standing, how: &str, plan: Option<&Path>) {
+    fn went_back(&mut self, standing: &Standing, how: &str, more: More<'_>) {
+        let plan = more.plan;
         let tx = &standing.tx;
         let sound = !matches!(&standing.place, Place::Ended { unsound, .. } if !unsound.is_empty());
         match &standing.reason {
+            Some(Reason::Failed { .. } | Reason::NotConfirmed) if sound && more.asked == Answered::Done => {
+                self.good(&format!("{tx} went back: {how}"));
+                self.noted(standing);
+                return;
+            }
             Some(Reason::Asked) if sound => {
                 self.good(&format!("{tx} is turned back: {how}"));
                 self.noted(standing);

@@ -118,7 +118,7 @@ impl Run {
                 Ok(standing) if self.plans.len() == 1 => return Ok(cx.stands(Asked::Commit, &standing, Some(plan))),
                 Ok(standing) => {
                     let exit = exit::of(Asked::Commit, &standing, cx.signal());
-                    path.said(&cx.says(&standing, Some(plan)), exit);
+                    path.said(&cx.says(&standing, Some(plan), exit), exit);
                     let committed = matches!(standing.place, Place::Ended { outcome: Outcome::Committed, .. });
                     path.standings.push(standing);
                     if !committed {

@@ -447,21 +447,22 @@ fn an_application_without_room_to_be_restored_is_stuck_and_can_be_tried_again() 
         diff -r --no-dereference old app
         ls -A app";
     let said = shop.in_own_mounts(script).ends(0);
-    insta::assert_snapshot!(in_the_end(&said, &shop.bed), @r#"
+    // Which file had no room any more is chance: several are written at once.
+    let told = Regex::new(r"aside/1/\d+").unwrap().replace_all(&in_the_end(&said, &shop.bed), "aside/1/N").into_owned();
+    insta::assert_snapshot!(told, @r#"
     error: step `go` failed, and shop-1 is stuck on its way back: restore of `app` failed
       cause: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/app/ballast bs=64k 2>/dev/null` ended with exit status 1
-      also: restore of `app` failed: cannot write `BED/app/.txupgrade-shop-1-aside/1/1`: No space left on device (os error 28)
+      also: restore of `app` failed: cannot write `BED/app/.txupgrade-shop-1-aside/1/N`: No space left on device (os error 28)
       also: `recheck resource app` failed: `app` is not as it was: it differs in `.`, `ballast`, `big`, `version`
       restored: nothing
       not restored: `app`
     hint: remove the cause, then `txupgrade rollback shop-1` tries again
     hint: once it is restored by hand, `txupgrade release shop-1 --resume` (or `--leave-down`) closes it
     status 5
-    error: step `go` failed; everything was rolled back and rechecked
-      cause: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/app/ballast bs=64k 2>/dev/null` ended with exit status 1
-      also: restore of `app` failed: cannot write `BED/app/.txupgrade-shop-1-aside/1/1`: No space left on device (os error 28)
-      also: `recheck resource app` failed: `app` is not as it was: it differs in `.`, `ballast`, `big`, `version`
-    hint: its output is in `txupgrade log shop-1 go`
+    shop-1 went back: everything was rolled back and rechecked
+    warning: step `go` failed: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/app/ballast bs=64k 2>/dev/null` ended with exit status 1
+    warning: restore of `app` failed: cannot write `BED/app/.txupgrade-shop-1-aside/1/N`: No space left on device (os error 28)
+    warning: `recheck resource app` failed: `app` is not as it was: it differs in `.`, `ballast`, `big`, `version`
     "#);
     assert_eq!(said.out, "big\nbin\nconf\nconfig\nversion\n");
 }
