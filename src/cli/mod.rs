@@ -1,6 +1,6 @@
 //! The command line: one file per command.
 //!
-//! A command reads its arguments, asks [`ops`](crate::ops) for the work and returns an answer: data for stdout,
+//! A command reads its arguments, asks [`ops`] for the work and returns an answer: data for stdout,
 //! talk for stderr, the same as JSON, and an exit status. Only this file and `ui` write. The exit statuses are in
 //! `exit`, sentences in `report`, objects in `json`, how single values read in `words`.
 
