@@ -666,7 +666,7 @@ fn mistakes_on_the_command_line_say_what_to_type() {
     insta::assert_snapshot!(refused(&["log", "--follow"]), @"error: `--follow` and `--json` do not go together");
     insta::assert_snapshot!(refused(&["schema", "plans"]), @r"
     error: there is no schema `plans`
-      cause: there are `plan`, `event`, `output`, `journal`
+      cause: there are `plan`, `event`, `manifest`, `output`, `journal`
     ");
 }
 

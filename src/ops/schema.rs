@@ -6,6 +6,7 @@ use crate::error::{Error, Fault, Result};
 pub const SCHEMAS: &[(&str, &str)] = &[
     ("plan", include_str!("../../schemas/plan.schema.json")),
     ("event", include_str!("../../schemas/event.schema.json")),
+    ("manifest", include_str!("../../schemas/manifest.schema.json")),
     ("output", include_str!("../../schemas/output.schema.json")),
     ("journal", include_str!("../../schemas/journal.sql")),
 ];
@@ -35,6 +36,9 @@ mod tests {
     #[test]
     fn a_schema_that_is_not_there_is_named() {
         let error = schema("plans").unwrap_err();
-        assert_eq!(error.to_string(), "there is no schema `plans`: there are `plan`, `event`, `output`, `journal`");
+        assert_eq!(
+            error.to_string(),
+            "there is no schema `plans`: there are `plan`, `event`, `manifest`, `output`, `journal`"
+        );
     }
 }

@@ -94,6 +94,28 @@ fn old_content_of_odd_files_is_found() {
 }
 
 #[test]
+fn manifests_are_as_their_schema_says() {
+    let schema = serde_json::from_str(include_str!("../../../schemas/manifest.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let valid = |text: &str| {
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        let wrong: Vec<String> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(wrong, Vec::<String>::new(), "{text}");
+        value
+    };
+    let world = World::new();
+    build(&world.root());
+    let captured = world.capture(&world.tree(), None);
+    let head = valid(std::str::from_utf8(&world.store.get(captured.manifest).unwrap()).unwrap());
+    let mut text = Vec::new();
+    for chunk in head["chunks"].as_array().unwrap() {
+        text.extend(world.store.get(chunk.as_str().unwrap().parse().unwrap()).unwrap());
+    }
+    let lines = String::from_utf8(text).unwrap();
+    assert_eq!(lines.lines().map(valid).count(), head["entries"].as_u64().unwrap() as usize);
+}
+
+#[test]
 fn several_writers_at_once() {
     let world = World::new();
     let state = world.path("state");
