@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `object` | names of objects, escaped bytes |
 //! | `archive` | the `tar.zst` files and their frames |
-//! | `index` | object → archive, frame, place |
+//! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
 //! | `manifest` | entries and heads |
 //! | `fetch` | reading and checking many objects, each frame once |
@@ -27,6 +27,7 @@ mod content;
 mod converge;
 mod fetch;
 mod index;
+mod known;
 mod live;
 mod manifest;
 mod meta;
