@@ -65,6 +65,13 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
         Place::Ended { outcome: Outcome::RolledBack, unsound } if unsound.is_empty() => {
             text.went_back(standing, "everything was rolled back and rechecked", plan);
         }
+        Place::Ended { outcome: Outcome::RolledBack, unsound }
+            if unsound.iter().all(|task| task.action == Action::Apply) =>
+        {
+            let steps: Vec<String> = unsound.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
+            let how = format!("what {} did stays: no resource holds it, and it has no undo", words::list(&steps));
+            text.went_back(standing, &how, plan);
+        }
         Place::Ended { outcome: Outcome::RolledBack, .. } => {
             text.went_back(standing, "everything was restored, but the recheck does not pass", plan);
         }

@@ -10,12 +10,12 @@ use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, default_timeout, run};
 use crate::error::{Error, Fault, Result};
 use crate::plan::{Expect, Prove};
-use crate::resource::{Captured, Changes, Resource};
+use crate::resource::{Captured, Changes, Claim, Resource};
 use crate::step::Step;
 use crate::store::ObjectId;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
-use crate::tx::{Action, Extent, Heading, Output, State, TaskId};
+use crate::tx::{Action, Heading, Output, State, TaskId};
 
 /// What a task has at hand.
 struct Job<'j> {
@@ -119,7 +119,8 @@ impl World<'_> {
                     let resource = self.resource(name)?;
                     let estimate = resource.kind.probe(&self.cx(job, name, resource.line.as_deref()))?;
                     let note = format!("{}, {} items", bytes(estimate.bytes), estimate.items);
-                    let warnings = estimate.warnings;
+                    let mut warnings = estimate.warnings;
+                    warnings.extend(self.nothing_there(resource)?);
                     return Ok(Output { bytes: Some(estimate.bytes), note, warnings, ..Output::default() });
                 }
                 if let Some(name) = subject.strip_prefix(&of_step("")) {
@@ -133,6 +134,19 @@ impl World<'_> {
                 self.ask(job, subject)
             }
         }
+    }
+
+    /// Absent is a state, and more often a slip of the pen: it is said.
+    fn nothing_there(&self, resource: &Instance<dyn Resource>) -> Result<Option<String>> {
+        let paths = self.claims_of(resource)?.into_iter().filter_map(|claim| match claim {
+            Claim::Path(path) => Some(path),
+            Claim::Thing(_) => None,
+        });
+        let absent = paths.take(1).find(|path| path.symlink_metadata().is_err());
+        Ok(absent.map(|path| {
+            let (name, path) = (&resource.name, path.display());
+            format!("`{name}`: there is nothing at `{path}`; a rollback removes what comes there")
+        }))
     }
 
     /// Reads the version with the check that `[version]` names.
@@ -315,9 +329,7 @@ impl World<'_> {
 
     fn restore(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, manifest: ObjectId) -> Result<Output> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
-        if job.state.extent() == Extent::Whole {
-            self.ground.store.head(manifest)?;
-        }
+        self.refuse_elsewhere(resource, job.state)?;
         let changes = resource.kind.restore(&cx, manifest)?;
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
@@ -325,6 +337,26 @@ impl World<'_> {
             many => format!("{many} items put back"),
         };
         Ok(Output::note(note))
+    }
+
+    /// A directory above a resource may have become a symlink since: then its path leads to what is not the resource.
+    fn refuse_elsewhere(&self, resource: &Instance<dyn Resource>, state: &State) -> Result<()> {
+        let captured = match state.heading() {
+            Heading::Forward => &self.target.claims,
+            Heading::Backward(_) => &state.begun().claims,
+        };
+        for claim in self.claims_of(resource)? {
+            let Claim::Path(path) = claim else { continue };
+            if !captured.iter().any(|claim| *claim == format!("path {}", path.display())) {
+                return Err(Error::new(format!(
+                    "`{}` is not where it was captured; nothing was changed",
+                    resource.name
+                ))
+                .because(format!("its path leads to `{}` now", path.display()))
+                .hint("see which directory above it has become a symlink, put it back, then try again"));
+            }
+        }
+        Ok(())
     }
 
     fn recheck_resource(&self, job: &Job<'_>, name: &str) -> Result<Output> {

@@ -275,6 +275,9 @@ impl World<'_> {
 
 /// The failure of a verb that a signal ended on the way back.
 pub fn left_to_recover(tx: &TxId, stop: &Stop) -> Error {
-    let number = stop.signal().unwrap_or(2);
-    Error::new(format!("`{tx}` was left on its way back")).hint("txupgrade recover").fault(Fault::Signal(number))
+    let by = stop.signal().map_or_else(|| "a signal".to_owned(), crate::sys::signal::name);
+    Error::new(format!("`{tx}` was left half-way back"))
+        .because(format!("it was told to stop by {by}"))
+        .hint("`txupgrade recover` goes on with it")
+        .fault(Fault::Left)
 }

@@ -50,6 +50,8 @@ pub struct Target {
     pub manifests: BTreeMap<String, ObjectId>,
     /// The version stamp.
     pub version: Option<String>,
+    /// What the transaction claimed: where its resources were.
+    pub claims: Vec<String>,
 }
 
 /// A bound plan in its place, about to be acted upon.

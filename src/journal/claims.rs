@@ -17,7 +17,9 @@ pub(super) fn refuse_overlap(plan: &Name, begun: &Begun, open: &[(TxId, Begun)])
         if let Some(why) = why {
             return Err(Error::new(format!("`{plan}` overlaps with `{tx}`, which is not finished"))
                 .because(why)
-                .hint(format!("`txupgrade show {tx}` says where it is; commit it or roll it back first"))
+                .hint(format!(
+                    "`txupgrade show {tx}` says where it is; commit it, roll it back or `txupgrade recover` it first"
+                ))
                 .fault(Fault::Overlap));
         }
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::carry_on::{finish, reopen, settle};
-use super::office::{Office, Told, lock_begin, lock_tx, read_plan_file, tell};
+use super::carry_on::{finish, settle};
+use super::office::{Office, Told, ground_to_look, lock_begin, lock_tx, read_plan_file, tell};
+use super::reopen::reopen;
 use super::{Site, Standing, Wait};
-use crate::engine::{self, Bound, Driver, Ground, Logs, Proof, World};
+use crate::engine::{self, Bound, Driver, Ground, Proof, World};
 use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, SqliteJournal};
 use crate::name::TxId;
@@ -110,13 +110,7 @@ fn refuse_before_anything_is_made(site: &Site, text: &str, path: &Path, set: &BT
     }
     let tmp = Scratch::new()?;
     let store = Store::open(tmp.path(), tmp.path())?;
-    let ground = || Ground {
-        dir: &site.dir,
-        tmp: tmp.path(),
-        store: &store,
-        monitor: Arc::clone(&site.monitor),
-        logs: Logs::NotKept,
-    };
+    let ground = || ground_to_look(&site.dir, tmp.path(), &store, site);
     let bound = engine::bind_on(&ground(), engine::read_plan(text, path, set)?, None)?;
     World::new(ground(), bound, String::new()).map(drop)
 }

@@ -1,18 +1,16 @@
 //! `apply`, `commit` and `confirm`: an open transaction is carried further.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::begin::snapshot_after;
 use super::office::{Office, Reading, lock_tx, tell, the_open_one};
-use super::rollback::target;
+use super::reopen::reopen;
 use super::{Place, Site, Standing, StepsDone, Wait};
-use crate::engine::{self, Driver, Drove, World, left_to_recover, remaining};
+use crate::engine::{Driver, Drove, left_to_recover, remaining};
 use crate::error::{Error, Fault, Result};
-use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::detached;
-use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Purpose, State, TaskId};
+use crate::tx::{Event, Extent, Goal, Heading, Outcome, Purpose, State};
 
 /// Runs the steps of an open transaction; `skip` names steps that were done by hand.
 pub fn apply(site: &Site, tx: Option<&TxId>, skip: &[String]) -> Result<Standing> {
@@ -124,29 +122,6 @@ fn refuse_unless_forward(tx: &TxId, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Makes the world of a transaction again, from what it journaled when it began: the plan as it was then.
-pub(super) fn reopen<'a>(
-    journal: &dyn Journal,
-    ground: engine::Ground<'a>,
-    tx: &TxId,
-    state: &State,
-) -> Result<World<'a>> {
-    let begun = state.begun();
-    let again = || -> Result<World<'a>> {
-        let text = ground.store.get(begun.plan.parse()?)?;
-        let text = String::from_utf8(text).map_err(|_| Error::new("the plan as it was kept is not text"))?;
-        let read = engine::read_plan(&text, Path::new(&begun.path), &begun.set)?;
-        let mut bound = engine::bind_on(&ground, read, Some(&begun.lists))?;
-        bound.leave_out(&begun.left_out);
-        let mut world = World::new(ground, bound, tx.to_string())?;
-        if let Some(undone) = begun.undoes.first() {
-            world.target = target(&world, &tell(journal, &undone.parse()?)?)?;
-        }
-        Ok(world)
-    };
-    again().map_err(|error| error.within(format!("cannot read the plan of `{tx}` back")))
-}
-
 /// Drives until it stands still.
 pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
     match driver.drive() {
@@ -232,9 +207,4 @@ pub fn keep_until_due(site: &Site, tx: &TxId) -> Result<()> {
             }
         }
     }
-}
-
-/// The manifest that a transaction captured of a resource.
-pub(super) fn manifest_of(state: &State, resource: &str) -> Option<crate::store::ObjectId> {
-    state.output(&TaskId::new(Action::Capture, resource))?.manifest.as_ref()?.parse().ok()
 }

@@ -1,12 +1,9 @@
 //! `diff`: how the live resources differ from a snapshot.
 
-use std::sync::Arc;
-
-use super::carry_on::{manifest_of, reopen};
 use super::look::which;
-use super::office::{Reading, Told, tell};
+use super::office::{Reading, Told, ground_to_look, tell};
+use super::reopen::{manifest_of, reopen};
 use super::{Patch, Site};
-use crate::engine::{Ground, Logs};
 use crate::error::{Error, Result};
 use crate::name::TxId;
 use crate::resource::{Changes, What};
@@ -47,13 +44,7 @@ pub fn diff(site: &Site, tx: Option<&TxId>, patch: Patch) -> Result<Vec<Resource
 pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result<Vec<ResourceDiff>> {
     let tmp = Scratch::new()?;
     let store = Store::open_read_only(&reading.dir)?.ok_or_else(|| Error::new("the store is not there"))?;
-    let ground = Ground {
-        dir: &reading.dir,
-        tmp: tmp.path(),
-        store: &store,
-        monitor: Arc::clone(&site.monitor),
-        logs: Logs::NotKept,
-    };
+    let ground = ground_to_look(&reading.dir, tmp.path(), &store, site);
     let world = reopen(&reading.journal, ground, &told.tx, &told.state)?;
     let mut differences = Vec::new();
     for resource in &world.bound.resources {

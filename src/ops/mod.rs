@@ -11,6 +11,7 @@ pub mod look;
 mod office;
 mod plan;
 mod recover;
+mod reopen;
 mod rollback;
 mod schema;
 mod show;

@@ -54,6 +54,11 @@ impl Office {
     }
 }
 
+/// The ground for a world that is only looked at: nothing that its programs print is kept.
+pub(super) fn ground_to_look<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store, site: &Site) -> Ground<'a> {
+    Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor), logs: Logs::NotKept }
+}
+
 /// Takes the lock of a transaction, so that nobody else is at work on it.
 pub(super) fn lock_tx(dir: &Path, tx: &TxId) -> Result<Lock> {
     Lock::take(&lock_path(dir, tx), Mode::Alone, &format!("transaction `{tx}`"))
@@ -109,9 +114,22 @@ impl Reading {
             return Ok(None);
         }
         format::check(&site.dir)?;
+        refuse_lost_journal(&site.dir)?;
         let journal = SqliteJournal::open_read_only(&site.dir)?;
         Ok(journal.map(|journal| Reading { dir: site.dir.clone(), journal }))
     }
+}
+
+/// A state directory that had a journal and has none is not a new one: nobody may say that all is well.
+pub(super) fn refuse_lost_journal(dir: &Path) -> Result<()> {
+    let there = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    if there("journal.db") || !there("journal.head") {
+        return Ok(());
+    }
+    Err(Error::new(format!("the journal of `{}` is gone", dir.display()))
+        .because("`journal.head` is there and `journal.db` is not")
+        .hint("put `journal.db` back from a backup; the snapshots are still in `store/archives`")
+        .fault(Fault::Damage))
 }
 
 /// A transaction with all its events.

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Site;
 use super::begin::bases;
-use super::office::{Reading, read_plan_file, tell};
+use super::office::{Reading, ground_to_look, read_plan_file, tell};
 use crate::check::Finding;
-use crate::engine::{self, Ground, Logs, World};
+use crate::engine::{self, World};
 use crate::error::Result;
 use crate::journal::{Journal, MemoryJournal};
 use crate::store::Store;
@@ -73,13 +72,7 @@ pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<
     };
     let nothing_yet = MemoryJournal::default();
     let journal: &dyn Journal = reading.as_ref().map_or(&nothing_yet, |reading| &reading.journal);
-    let ground = || Ground {
-        dir: &site.dir,
-        tmp: tmp.path(),
-        store: &store,
-        monitor: Arc::clone(&site.monitor),
-        logs: Logs::NotKept,
-    };
+    let ground = || ground_to_look(&site.dir, tmp.path(), &store, site);
     let (bound, left_out) = super::begin::bind_now(ground(), read)?;
     let name = bound.name.to_string();
     let mut world = World::new(ground(), bound, name.clone())?;

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::carry_on::{finish, keep_watch, reopen, settle};
-use super::office::{Office, lock_begin, lock_tx, tell};
+use super::carry_on::{finish, keep_watch, settle};
+use super::office::{Office, lock_begin, lock_tx, refuse_lost_journal, tell};
+use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
 use crate::error::{Error, Fault, OrSay, Result};
@@ -16,6 +17,7 @@ use crate::tx::{Event, Outcome};
 pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
     let mut standings = Vec::new();
     let journal = site.dir.join("journal.db");
+    refuse_lost_journal(&site.dir)?;
     // That it cannot be looked at is not that nothing is there.
     if !journal.try_exists().or_say(|| format!("cannot look for the journal `{}`", journal.display()))? {
         return Ok(standings);

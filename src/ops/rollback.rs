@@ -1,15 +1,16 @@
 //! `rollback`: an open transaction turns back; a committed one is undone by a new transaction.
 
 use super::begin::{Extras, bases, begun, start};
-use super::carry_on::{finish, manifest_of, reopen, settle};
+use super::carry_on::{finish, settle};
 use super::office::{Office, Reading, Told, lock_tx, tell};
+use super::reopen::{reopen, target};
 use super::{Site, Standing, Through, Wait};
-use crate::engine::{self, Driver, Target, World};
-use crate::error::{Error, Fault, Result};
+use crate::engine::{self, Driver};
+use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::resource::Changes;
-use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Progress, Purpose, Reason, TaskId};
+use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Progress, Purpose, Reason};
 
 /// How a rollback is to be done.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +126,11 @@ fn about(journal: &dyn Journal, tx: Option<&TxId>) -> Result<About> {
     let later = (index + 1..all.len()).rev().filter(|later| {
         let other = &all[*later].state;
         let theirs = &other.begun().claims;
+        // What only took back something later still is no change to what stood here.
+        let undid = |name: &String| all[index + 1..].iter().any(|told| told.tx.to_string() == *name);
         in_effect[*later]
-            && other.itinerary().purpose == Purpose::Upgrade
+            && other.itinerary().purpose != Purpose::Snapshot
+            && !other.begun().undoes.iter().any(undid)
             && claims.iter().any(|claim| theirs.iter().any(|their| crate::journal::claims_overlap(claim, their)))
     });
     let later = later.map(|later| all[later].tx.clone()).collect();
@@ -197,18 +201,4 @@ fn undone_steps(told: &Told) -> Vec<String> {
             && matches!(progress, Progress::Done | Progress::Skipped)
     });
     steps.map(|(task, _)| task.id.subject.clone()).collect()
-}
-
-/// What going back to before a committed transaction means: its manifests and its version stamp.
-pub(super) fn target(world: &World<'_>, told: &Told) -> Result<Target> {
-    let mut target = Target::default();
-    for resource in &world.bound.resources {
-        let manifest = manifest_of(&told.state, &resource.name).ok_or_else(|| {
-            Error::new(format!("`{}` did not capture `{}`", told.tx, resource.name)).fault(Fault::Damage)
-        })?;
-        target.manifests.insert(resource.name.clone(), manifest);
-    }
-    let stamp = told.state.output(&TaskId::new(Action::Require, "the version"));
-    target.version = stamp.and_then(|output| output.version.clone());
-    Ok(target)
 }

@@ -72,7 +72,7 @@ fn place(state: &State) -> Place {
                 .filter(move |(task, progress)| task.id.action == action && *progress == Progress::Failed);
             tasks.map(|(task, _)| task.id.clone())
         };
-        return Place::Ended { outcome, unsound: failed(Action::Recheck).collect() };
+        return Place::Ended { outcome, unsound: failed(Action::Recheck).chain(irreversible(state)).collect() };
     }
     if let Some(task) = state.stuck() {
         // An undo that was not needed stays pending; one that was needed has succeeded or failed by now.
@@ -112,6 +112,21 @@ pub(super) fn seconds_between(earlier: &str, later: &str) -> Option<Duration> {
     let earlier: jiff::Timestamp = earlier.parse().ok()?;
     let later: jiff::Timestamp = later.parse().ok()?;
     later.duration_since(earlier).try_into().ok()
+}
+
+/// Steps of a transaction that went back which nothing could take back: they have no undo, and nothing was captured.
+fn irreversible(state: &State) -> impl Iterator<Item = TaskId> {
+    let itinerary = state.itinerary();
+    let has = |action: Action, subject: Option<&str>| {
+        let mut tasks = itinerary.backward.iter().map(|task| &task.id);
+        tasks.any(|task| task.action == action && subject.is_none_or(|subject| task.subject == subject))
+    };
+    let stays = move |task: &TaskId| {
+        task.action == Action::Apply && !has(Action::Restore, None) && !has(Action::Undo, Some(&task.subject))
+    };
+    let went_back = *state.heading() != Heading::Forward;
+    let attempted = state.forward().filter(move |(task, _)| went_back && state.was_attempted(&task.id));
+    attempted.map(|(task, _)| task.id.clone()).filter(stays).collect::<Vec<_>>().into_iter()
 }
 
 fn took(told: &Told) -> Duration {

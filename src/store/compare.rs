@@ -10,7 +10,7 @@ use super::capture::is_untouched;
 use super::live::{Anchor, Facts};
 use super::manifest::{Entry, StoredHead, Time, Type, order};
 use super::object::Bytes;
-use super::part::{Scope, is_inside, scope};
+use super::part::{Scope, Severed, is_inside, scope};
 use super::tree::{IsDir, Protect, Why};
 use super::walk::{Found, Walk, Whose};
 use super::{Store, content, meta};
@@ -81,7 +81,15 @@ pub(crate) fn compare(
         out: Comparison::default(),
         buffer: Vec::new(),
     };
-    let mut entry = entries.next()?;
+    let mut severed = Severed::default();
+    let mut next_entry = || -> Result<Option<Entry>> {
+        let mut entry = entries.next()?;
+        if let Some(entry) = &mut entry {
+            severed.look(part, entry);
+        }
+        Ok(entry)
+    };
+    let mut entry = next_entry()?;
     let mut found = walk.as_mut().map_or(Ok(None), Walk::next)?;
     loop {
         let side = match (&entry, &found) {
@@ -131,7 +139,7 @@ pub(crate) fn compare(
             }
         }
         if side.is_le() {
-            entry = entries.next()?;
+            entry = next_entry()?;
         }
         if side.is_ge() {
             found = walk.as_mut().map_or(Ok(None), Walk::next)?;

@@ -283,6 +283,14 @@ impl State {
 
     /// What failed is done again. An undo may write to what was restored since, so then that is restored again too.
     fn retry_backward(&mut self) {
+        // What failed to come up may have written before it failed: behind it all is put back once more.
+        let failed_resume = |(task, progress): (&Task, &Progress)| {
+            (*progress == Progress::Failed && task.id.action == Action::Resume).then(|| task.id.clone())
+        };
+        let resumes = self.begun.itinerary.backward.iter().zip(&self.backward).find_map(failed_resume);
+        if let Some(bracket) = resumes.and_then(|resume| self.bracket(&resume)) {
+            self.redo_behind(bracket);
+        }
         let tasks = &self.begun.itinerary.backward;
         let failed =
             |(task, progress): (&Task, &Progress)| *progress == Progress::Failed && task.tolerance == Tolerance::Fatal;

@@ -397,6 +397,12 @@ impl State {
         self.forward.iter().enumerate().filter_map(missing).collect()
     }
 
+    /// Whether a forward task was started at least once.
+    pub fn was_attempted(&self, task: &TaskId) -> bool {
+        let index = self.itinerary().forward.iter().position(|candidate| candidate.id == *task);
+        index.is_some_and(|index| self.attempted[index])
+    }
+
     /// What a forward task returned.
     pub fn output(&self, task: &TaskId) -> Option<&Output> {
         let index = self.itinerary().forward.iter().position(|candidate| candidate.id == *task)?;

@@ -160,7 +160,7 @@ env = { OUT = "@BED@/out", TMP = "@BED@/tmp" }
     );
     let text = fs::read_to_string(&plan).unwrap();
     let and_replace = format!(
-        "{text}[[step]]\nname = \"unpack\"\nkind = \"replace\"\npath = \"{}\"\nwith = \"release\"\ncarry = [\"closed/\", \"owned/\", \"links/\"]\n",
+        "{text}[[step]]\nname = \"unpack\"\nkind = \"replace\"\npath = \"{}\"\nwith = \"release\"\ncarry = [\"closed/\", \"plain/\", \"owned/\", \"links/\"]\n",
         trees.bed.path("live").display()
     );
     fs::write(trees.bed.path("replaced.toml"), and_replace).unwrap();
