@@ -63,7 +63,9 @@ pub use verify::{ManifestInfo, Verified};
 
 /// How many threads work at once.
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+    // Asking the system reads files.
+    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 /// Decoded frames that are kept for the next object out of them.
