@@ -84,6 +84,7 @@ impl Store {
             facts.extend(more);
         }
         head.facts = facts.into();
+        self.index.hurry()?;
         let packer = Packer::start(self)?;
         let shared = Shared { anchor: &anchor, packer: &packer, read: AtomicU64::new(0), warnings: Default::default() };
         let base = match base.map(|id| self.stored_head(id)).transpose() {

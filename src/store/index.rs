@@ -7,12 +7,13 @@ mod upkeep;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::archive::{self, ArchiveName, Member, Sealed};
+use super::known::Known;
 use super::object::ObjectId;
 use crate::error::{Error, OrSay, Result};
 
@@ -44,6 +45,8 @@ pub(crate) struct Place {
 pub(crate) struct Index {
     archives: PathBuf,
     state: Mutex<State>,
+    /// All of it, once that was worth reading.
+    known: RwLock<Option<Known>>,
 }
 
 #[derive(Debug)]
@@ -100,8 +103,8 @@ impl Index {
     }
 
     fn with(store: &Path, db: Connection) -> Result<Index> {
-        let index =
-            Index { archives: store.join("archives"), state: Mutex::new(State { db, present: HashMap::new() }) };
+        let state = Mutex::new(State { db, present: HashMap::new() });
+        let index = Index { archives: store.join("archives"), state, known: RwLock::default() };
         index.look_around()?;
         Ok(index)
     }
@@ -129,6 +132,8 @@ impl Index {
             .into_iter()
             .filter(|&(_, name)| archive::path_of(&self.archives, name).exists())
             .collect();
+        drop(state);
+        self.forget();
         Ok(())
     }
 
@@ -172,7 +177,39 @@ impl Index {
         state
             .db
             .execute_batch("BEGIN IMMEDIATE; DELETE FROM object; DELETE FROM archive; COMMIT;")
-            .or_say(|| "cannot empty the index")
+            .or_say(|| "cannot empty the index")?;
+        drop(state);
+        self.forget();
+        Ok(())
+    }
+
+    /// What is in memory may be wrong now.
+    fn forget(&self) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Many objects will be looked for: reads all it knows into memory.
+    pub(crate) fn hurry(&self) -> Result<()> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            let state = self.lock();
+            let read = Known::read(&state.db, |archive| state.present.contains_key(&archive));
+            *known = Some(read.or_say(|| "cannot read the index")?);
+        }
+        Ok(())
+    }
+
+    /// Whether there is an object, as far as it is known without a look at the database; see [`Index::hurry`].
+    pub(crate) fn has(&self, id: ObjectId) -> Result<bool> {
+        match self.remembered(|known| known.find(id).is_some()) {
+            Some(has) => Ok(has),
+            None => Ok(self.look_up(id)?.is_some()),
+        }
+    }
+
+    /// Asks what is in memory, if it is.
+    fn remembered<T>(&self, ask: impl FnOnce(&Known) -> T) -> Option<T> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(ask)
     }
 
     /// Takes a complete archive in.
@@ -180,11 +217,22 @@ impl Index {
         let mut state = self.lock();
         let number = insert(&mut state.db, sealed).or_say(|| "cannot write the index")?;
         state.present.insert(number, sealed.name);
+        drop(state);
+        if let Some(known) = &mut *self.known.write().unwrap_or_else(PoisonError::into_inner) {
+            for row in &sealed.rows {
+                known.add(row.slot.id, place_of(row, number));
+            }
+        }
         Ok(())
     }
 
     /// Where an object is, if it is in an archive that is there.
     pub(crate) fn find(&self, id: ObjectId) -> Result<Option<Place>> {
+        let remembered = self.remembered(|known| known.find(id)).flatten();
+        if remembered.is_some() { Ok(remembered) } else { self.look_up(id) }
+    }
+
+    fn look_up(&self, id: ObjectId) -> Result<Option<Place>> {
         let state = self.lock();
         match find(&state.db, id).or_say(|| "cannot read the index")? {
             Some(place) if state.present.contains_key(&place.archive) => Ok(Some(place)),
@@ -287,7 +335,17 @@ fn insert_rows(tx: &Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
     Ok(number)
 }
 
-fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
+fn place_of(row: &archive::Row, archive: u32) -> Place {
+    Place {
+        archive,
+        frame: row.frame,
+        packed: row.packed as u32,
+        start: row.slot.start as u32,
+        length: row.slot.length as u32,
+    }
+}
+
+pub(crate) fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
     Ok(Place {
         archive: row.get(0)?,
         frame: row.get::<_, i64>(1)?.cast_unsigned(),

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `object` | names of objects, escaped bytes |
 //! | `archive` | the `tar.zst` files and their frames |
-//! | `index` | object → archive, frame, place |
+//! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
 //! | `manifest` | entries and heads |
 //! | `fetch` | reading and checking many objects, each frame once |
@@ -33,6 +33,7 @@ mod dropped;
 mod export;
 mod fetch;
 mod index;
+mod known;
 mod live;
 mod manifest;
 mod meta;
@@ -73,7 +74,9 @@ pub use verify::{ManifestInfo, Reindexed};
 
 /// How many threads work at once.
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+    // Asking the system reads files.
+    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 /// Decoded frames that are kept for the next object out of them.

@@ -102,7 +102,7 @@ impl Packer {
 
     /// Whether the store has it, or will when this is finished.
     pub(crate) fn has(&self, id: ObjectId) -> Result<bool> {
-        Ok(lock(&self.shared.gathering).pending.contains(&id) || self.shared.index.find(id)?.is_some())
+        Ok(lock(&self.shared.gathering).pending.contains(&id) || self.shared.index.has(id)?)
     }
 
     /// Adds an object unless it is there already.
@@ -117,7 +117,7 @@ impl Packer {
         if bytes.len() as u64 > FRAME_LIMIT / 2 {
             return Err(Error::new(format!("an object of {} bytes is too large", bytes.len())));
         }
-        if self.shared.index.find(id)?.is_some() {
+        if self.shared.index.has(id)? {
             return Ok(());
         }
         let full = {
@@ -163,7 +163,7 @@ impl Packer {
         let mut squeezer = Squeezer::new()?;
         if let Some(head) = head {
             let id = ObjectId::of(head);
-            if self.shared.index.find(id)?.is_none() {
+            if !self.shared.index.has(id)? {
                 let mut frame = Frame::default();
                 frame.add(id, Member::Manifest, head)?;
                 self.shared.write(&frame, &mut squeezer)?;

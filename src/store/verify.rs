@@ -40,6 +40,7 @@ impl Store {
     /// (`Fault::Damage`) says what is damaged and which files it hits. `progress` gets bytes done and in all. Returns
     /// bytes read.
     pub fn prove(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<u64> {
+        self.index.hurry()?;
         let mut needed: HashSet<ObjectId> = HashSet::new();
         let mut wants = Vec::new();
         let mut bad: HashMap<ObjectId, Error> = HashMap::new();

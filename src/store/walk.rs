@@ -1,14 +1,23 @@
 //! Walking the live tree in the order of manifests.
+//!
+//! Helpers list directories ahead of the walk and look at what is in them, so that all cores are busy and the walk
+//! itself seldom waits. How far they run ahead is bounded, and with it the descriptors and memory they take.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustix::fs::RawDir;
 use rustix::io::Errno;
 
+use super::cores;
 use super::live::{Anchor, Facts, open_quietly};
 use super::manifest::Type;
 use super::tree::{IsDir, Protect, Why};
 use crate::error::{Error, Result};
+
+/// Directories of one level that are listed ahead.
+const AHEAD: usize = 8;
 
 /// Something that is there.
 #[derive(Debug, Clone)]
@@ -35,22 +44,106 @@ pub(crate) struct Walk<'a> {
     anchor: &'a Anchor,
     protect: &'a Protect,
     levels: Vec<Level>,
+    helpers: Helpers,
     /// The root's device and mount.
     place: Option<(u32, u32, Option<u64>)>,
     /// The directory that was given last: the walk goes on in it.
-    below: Option<Vec<u8>>,
+    below: Option<Below>,
     begun: bool,
 }
 
-struct Level {
-    dir: OwnedFd,
+/// A directory that the walk goes into, and what a helper says of it.
+struct Below {
     path: Vec<u8>,
-    names: std::vec::IntoIter<Box<[u8]>>,
+    listing: Receiver<Listed>,
+}
+
+struct Level {
+    path: Vec<u8>,
+    dir: Arc<OwnedFd>,
+    items: Vec<Item>,
+    /// The next one to be given.
+    at: usize,
+    /// The next one to be listed ahead, and how many are.
+    ahead: usize,
+    listings: usize,
+}
+
+struct Item {
+    name: Box<[u8]>,
+    facts: rustix::io::Result<Facts>,
+    state: Whose,
+    listing: Option<Receiver<Listed>>,
+}
+
+/// A directory and what is in it, sorted by name.
+struct Listing {
+    dir: Arc<OwnedFd>,
+    items: Vec<(Box<[u8]>, rustix::io::Result<Facts>)>,
+}
+
+type Listed = rustix::io::Result<Listing>;
+
+struct Job {
+    parent: Arc<OwnedFd>,
+    name: Box<[u8]>,
+    reply: Sender<Listed>,
+}
+
+/// The threads that list directories; they end with the walk.
+struct Helpers {
+    jobs: Sender<Job>,
+    todo: Receiver<Job>,
+    threads: usize,
+}
+
+impl Helpers {
+    fn ask(&mut self, parent: &Arc<OwnedFd>, name: &[u8]) -> Receiver<Listed> {
+        let (reply, listing) = bounded(1);
+        let job = Job { parent: Arc::clone(parent), name: name.into(), reply };
+        if self.threads < cores() {
+            let todo = self.todo.clone();
+            let work = move || {
+                for job in todo {
+                    // The walk may have skipped it.
+                    let _ = job.reply.send(list(&job));
+                }
+            };
+            if std::thread::Builder::new().name("walk".into()).spawn(work).is_ok() {
+                self.threads += 1;
+            }
+        }
+        if self.threads == 0 {
+            let _ = job.reply.send(list(&job));
+        } else {
+            self.jobs.send(job).expect("the walk holds a receiver itself");
+        }
+        listing
+    }
+}
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        // Nobody waits for what is still to be listed.
+        while self.todo.try_recv().is_ok() {}
+    }
+}
+
+fn list(job: &Job) -> Listed {
+    let dir = Arc::new(open_quietly(&job.parent, &job.name)?);
+    let look = |name: Box<[u8]>| {
+        let facts = Facts::of(&dir, &name);
+        (name, facts)
+    };
+    let items = names(&dir)?.into_iter().map(look).collect();
+    Ok(Listing { dir, items })
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(anchor: &'a Anchor, protect: &'a Protect) -> Walk<'a> {
-        Walk { anchor, protect, levels: Vec::new(), place: None, below: None, begun: false }
+        let (jobs, todo) = unbounded();
+        let helpers = Helpers { jobs, todo, threads: 0 };
+        Walk { anchor, protect, levels: Vec::new(), helpers, place: None, below: None, begun: false }
     }
 
     fn cannot(&self, what: &str, path: &[u8], e: Errno) -> Error {
@@ -67,25 +160,40 @@ impl<'a> Walk<'a> {
                 Err(e) => return Err(self.cannot("look at", b"", e)),
             };
             self.place = Some(facts.place);
-            return Ok(Some(self.found(Vec::new(), facts)));
+            let state = self.state(b"", &facts);
+            if facts.kind == Type::Dir && state == Whose::Ours {
+                let dir = rustix::io::fcntl_dupfd_cloexec(&self.anchor.dir, 3);
+                let dir = Arc::new(dir.map_err(|e| self.cannot("open", b"", e))?);
+                let listing = self.helpers.ask(&dir, &self.anchor.name);
+                self.below = Some(Below { path: Vec::new(), listing });
+            }
+            return Ok(Some(Found { path: Vec::new(), facts, state }));
         }
-        if let Some(path) = self.below.take() {
-            self.descend(path)?;
+        if let Some(below) = self.below.take() {
+            self.descend(below)?;
         }
-        while let Some(level) = self.levels.last_mut() {
-            let Some(name) = level.names.next() else {
+        loop {
+            self.look_ahead();
+            let Some(level) = self.levels.last_mut() else { return Ok(None) };
+            let Some(item) = level.items.get_mut(level.at) else {
                 self.levels.pop();
                 continue;
             };
-            let path = if level.path.is_empty() { name.to_vec() } else { [&level.path, &b"/"[..], &name].concat() };
-            match Facts::of(&level.dir, &name) {
-                Ok(facts) => return Ok(Some(self.found(path, facts))),
+            level.at += 1;
+            let (name, listing, state) = (std::mem::take(&mut item.name), item.listing.take(), item.state);
+            let path = if level.path.is_empty() { name.into_vec() } else { [&level.path, &b"/"[..], &name].concat() };
+            let facts = match item.facts {
+                Ok(facts) => facts,
                 // It was removed a moment ago.
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT) => continue,
                 Err(e) => return Err(self.cannot("look at", &path, e)),
+            };
+            if let Some(listing) = listing {
+                level.listings -= 1;
+                self.below = Some(Below { path: path.clone(), listing });
             }
+            return Ok(Some(Found { path, facts, state }));
         }
-        Ok(None)
     }
 
     /// The walk does not go into the directory that was given last.
@@ -93,31 +201,47 @@ impl<'a> Walk<'a> {
         self.below = None;
     }
 
-    fn found(&mut self, path: Vec<u8>, facts: Facts) -> Found {
+    fn state(&self, path: &[u8], facts: &Facts) -> Whose {
         let is_dir = if facts.kind == Type::Dir { IsDir::Yes } else { IsDir::No };
-        let state = match self.protect.why(&path, is_dir) {
+        match self.protect.why(path, is_dir) {
             Some(why) => Whose::Protected(why),
             None if Some(facts.place) != self.place => Whose::Mount,
             None => Whose::Ours,
-        };
-        if facts.kind == Type::Dir && state == Whose::Ours {
-            self.below = Some(path.clone());
         }
-        Found { path, facts, state }
     }
 
-    fn descend(&mut self, path: Vec<u8>) -> Result<()> {
-        let opened = match self.levels.last() {
-            Some(level) => open_quietly(&level.dir, super::live::split(&path).1),
-            None => open_quietly(&self.anchor.dir, &self.anchor.name),
+    /// Has the next directories listed.
+    fn look_ahead(&mut self) {
+        let Some(level) = self.levels.last_mut() else { return };
+        while level.listings < AHEAD && level.ahead < level.items.len() {
+            let item = &mut level.items[level.ahead];
+            level.ahead += 1;
+            if item.state == Whose::Ours && matches!(item.facts, Ok(Facts { kind: Type::Dir, .. })) {
+                item.listing = Some(self.helpers.ask(&level.dir, &item.name));
+                level.listings += 1;
+            }
+        }
+    }
+
+    fn descend(&mut self, Below { path, listing }: Below) -> Result<()> {
+        let listing = match listing.recv() {
+            Ok(Ok(listing)) => listing,
+            Ok(Err(Errno::NOENT)) => return Ok(()),
+            Ok(Err(e)) => return Err(self.cannot("list", &path, e)),
+            Err(_) => return Err(Error::new("a thread that lists directories died")),
         };
-        let dir = match opened {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(e) => return Err(self.cannot("open", &path, e)),
-        };
-        let names = names(&dir).map_err(|e| self.cannot("list", &path, e))?;
-        self.levels.push(Level { dir, path, names: names.into_iter() });
+        let mut items = Vec::with_capacity(listing.items.len());
+        let mut at = path.clone();
+        for (name, facts) in listing.items {
+            at.truncate(path.len());
+            if !path.is_empty() {
+                at.push(b'/');
+            }
+            at.extend_from_slice(&name);
+            let state = facts.as_ref().map_or(Whose::Ours, |facts| self.state(&at, facts));
+            items.push(Item { name, facts, state, listing: None });
+        }
+        self.levels.push(Level { path, dir: listing.dir, items, at: 0, ahead: 0, listings: 0 });
         Ok(())
     }
 }
