@@ -233,7 +233,7 @@ fn events_validate(state: &Path) {
 fn schemas_completions_and_manual_pages_are_ones() {
     let bed = Bed::new();
     let names = bed.run(&["schema"]).ends(0).out;
-    assert_eq!(names, "plan\nevent\noutput\njournal\n");
+    assert_eq!(names, "plan\nevent\nmanifest\noutput\njournal\n");
     for name in ["plan", "event", "manifest", "output"] {
         validator(&bed.run(&["schema", name]).ends(0).out);
     }
