@@ -57,8 +57,16 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// An empty one with room for all that will come.
+    pub(crate) fn roomy() -> Frame {
+        Frame { tar: Vec::with_capacity(FRAME_BYTES + (FRAME_BYTES / 4)), slots: Vec::new() }
+    }
+
     /// Appends a member.
     pub(crate) fn add(&mut self, id: ObjectId, member: Member, bytes: &[u8]) -> Result<()> {
+        if self.tar.capacity() == 0 && bytes.len() > BLOCK {
+            *self = Frame::roomy();
+        }
         let mut header = tar::Header::new_ustar();
         let name = match member {
             Member::Object => id.to_string(),
@@ -104,7 +112,11 @@ impl Frame {
 }
 
 /// Compresses frames, one after the other.
-pub(crate) struct Squeezer(zstd::bulk::Compressor<'static>);
+pub(crate) struct Squeezer {
+    zstd: zstd::bulk::Compressor<'static>,
+    /// Used again for each frame.
+    packed: Vec<u8>,
+}
 
 impl Squeezer {
     pub(crate) fn new() -> Result<Squeezer> {
@@ -113,11 +125,15 @@ impl Squeezer {
             compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
             Ok::<_, std::io::Error>(compressor)
         };
-        make().map(Squeezer).or_say(|| "cannot start zstd")
+        make().map(|zstd| Squeezer { zstd, packed: Vec::new() }).or_say(|| "cannot start zstd")
     }
 
-    pub(crate) fn squeeze(&mut self, tar: &[u8]) -> Result<Vec<u8>> {
-        self.0.compress(tar).or_say(|| "cannot compress")
+    /// The compressed frame, until the next one.
+    pub(crate) fn squeeze(&mut self, tar: &[u8]) -> Result<&[u8]> {
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(tar.len()));
+        self.zstd.compress_to_buffer(tar, &mut self.packed).or_say(|| "cannot compress")?;
+        Ok(&self.packed)
     }
 }
 
@@ -187,7 +203,7 @@ impl ArchiveWriter {
     /// Ends the tar stream, makes it durable and gives it its name below `archives`.
     pub(crate) fn seal(mut self, archives: &Path, squeezer: &mut Squeezer) -> Result<Sealed> {
         let end = squeezer.squeeze(&[0; 2 * BLOCK])?;
-        self.append(&end)?;
+        self.append(end)?;
         let name = ObjectId::from_bytes(*self.hash.finalize().as_bytes());
         let to = path_of(archives, name);
         let dir = to.parent().expect("an archive has a folder");

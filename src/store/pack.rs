@@ -201,7 +201,7 @@ impl Shared {
             Some(archive) => archive,
             none => none.insert(ArchiveWriter::create(&self.tmp)?),
         };
-        archive.write(&frame.slots, &packed)?;
+        archive.write(&frame.slots, packed)?;
         if archive.bytes() >= ARCHIVE_BYTES {
             self.seal(&mut output, squeezer)?;
         }
