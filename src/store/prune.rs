@@ -344,7 +344,7 @@ impl<'a> Rewriting<'a> {
         if frame.slots.is_empty() {
             return Ok(());
         }
-        let packed = self.squeezer.squeeze(&frame.tar)?;
+        let packed = self.squeezer.squeeze(&frame.tar)?.to_vec();
         self.output()?.write(&frame.slots, &packed)
     }
 
