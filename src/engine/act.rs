@@ -377,7 +377,7 @@ impl World<'_> {
 }
 
 /// The manifest that a task of the forward list returned.
-pub(super) fn manifest_of(state: &State, action: Action, subject: &str) -> Option<ObjectId> {
+pub fn manifest_of(state: &State, action: Action, subject: &str) -> Option<ObjectId> {
     state.output(&TaskId::new(action, subject))?.manifest.as_ref()?.parse().ok()
 }
 

@@ -12,6 +12,7 @@ mod forecast;
 mod trust;
 mod world;
 
+pub use act::manifest_of;
 pub use bind::{Bound, Instance, Read, bind_on, read_plan};
 
 pub use driver::{Driver, Drove, left_to_recover, lock_path, remaining};

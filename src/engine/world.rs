@@ -201,13 +201,18 @@ impl<'a> World<'a> {
         paths.filter(|path| *path != root && path.starts_with(root)).cloned().collect()
     }
 
+    /// What tells this state directory from others wherever names meet: in a shared directory, in the list of processes.
+    fn place(&self) -> String {
+        blake3::hash(self.ground.dir.as_os_str().as_encoded_bytes()).to_string()
+    }
+
     /// The directory of this transaction that commands know as `${scratch}`. Outside the state directory, which
     /// the account of a command may not enter.
     pub fn scratch(&self) -> PathBuf {
         if self.ground.logs == Logs::NotKept {
             return self.ground.tmp.to_path_buf();
         }
-        let place = blake3::hash(self.ground.dir.as_os_str().as_encoded_bytes()).to_hex();
+        let place = self.place();
         let var = Path::new("/var/tmp");
         let base = if var.is_dir() { var.to_path_buf() } else { std::env::temp_dir() };
         base.join(format!("txupgrade-{}-{}", self.tx, &place[..8]))
@@ -243,7 +248,7 @@ impl<'a> World<'a> {
 
     /// What the processes of a task are known by.
     pub(super) fn token(&self, task: &TaskId) -> String {
-        let place = blake3::hash(self.ground.dir.as_os_str().as_encoded_bytes()).to_hex();
+        let place = self.place();
         format!("{}:{}:{}", &place[..16], self.tx, task.file_stem())
     }
 

@@ -44,5 +44,5 @@ pub(super) fn target(world: &World<'_>, told: &Told) -> Result<Target> {
 
 /// The manifest that a transaction captured of a resource.
 pub(super) fn manifest_of(state: &State, resource: &str) -> Option<ObjectId> {
-    state.output(&TaskId::new(Action::Capture, resource))?.manifest.as_ref()?.parse().ok()
+    engine::manifest_of(state, Action::Capture, resource)
 }
