@@ -15,7 +15,7 @@ use crate::step::Step;
 use crate::store::ObjectId;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
-use crate::tx::{Action, Heading, Output, State, TaskId};
+use crate::tx::{Action, Extent, Heading, Output, State, TaskId};
 
 /// What a task has at hand.
 struct Job<'j> {
@@ -290,7 +290,9 @@ impl World<'_> {
         let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
         let manifests: Vec<ObjectId> =
             captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
-        Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+        let read = self.prove(job, &manifests)?;
+        let warnings = self.ground.store.index_astray().into_iter().collect();
+        Ok(Output { note: format!("{} read", bytes(read)), warnings, ..Output::default() })
     }
 
     /// Reads and checks all that a restore of `manifests` needs. Returns bytes.
@@ -332,7 +334,10 @@ impl World<'_> {
     fn restore(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, manifest: ObjectId) -> Result<Output> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
-        let changes = resource.kind.restore(&cx, manifest)?;
+        let changes = match job.state.extent() {
+            Extent::Whole => resource.kind.restore(&cx, manifest)?,
+            Extent::Partial => resource.kind.salvage(&cx, manifest)?,
+        };
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
             1 => "1 item put back".to_owned(),
@@ -372,7 +377,7 @@ impl World<'_> {
         if changes.is_empty() {
             return Ok(Output::note("as it was"));
         }
-        Err(Error::new(format!("`{name}` is not as it was")).because(first_names(&changes)))
+        Err(names(&changes).into_iter().fold(Error::new(format!("`{name}` is not as it was")), Error::because))
     }
 }
 
@@ -388,13 +393,20 @@ fn answer(name: &str, finding: Finding) -> Result<Output> {
     Err(Error::new(format!("the check `{name}` does not pass")).because(finding.found))
 }
 
-fn first_names(changes: &Changes) -> String {
-    const SHOWN: usize = 5;
-    let mut names: Vec<String> = changes.items.iter().take(SHOWN).map(|change| format!("`{}`", change.name)).collect();
-    if changes.items.len() > SHOWN {
-        names.push(format!("and {} more", changes.items.len() - SHOWN));
+/// What differs: a few names in a line, many in a line each, of which a person is then shown the first.
+fn names(changes: &Changes) -> Vec<String> {
+    const IN_A_LINE: usize = 5;
+    // What is journaled has to be read again each time.
+    const NAMED: usize = 10_000;
+    let names: Vec<String> = changes.items.iter().take(NAMED).map(|change| format!("`{}`", change.name)).collect();
+    if names.len() <= IN_A_LINE {
+        return vec![format!("it differs in {}", names.join(", "))];
     }
-    format!("it differs in {}", names.join(", "))
+    let mut lines: Vec<String> = names.into_iter().map(|name| format!("it differs in {name}")).collect();
+    if changes.items.len() > NAMED {
+        lines.push(format!("and in {} more", changes.items.len() - NAMED));
+    }
+    lines
 }
 
 /// A number of bytes as people read it: `312 MB` (powers of ten).

@@ -13,15 +13,17 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
+use super::fetch::OnBad;
 use super::live::{Anchor, Facts, split};
 use super::manifest::StoredHead;
 use super::meta;
-use super::object::ObjectId;
+use super::object::{Bytes, ObjectId};
 use super::side::Side;
 use super::stage::{Staged, stage};
 use super::tree::{Protect, Tree};
+use super::verify::Hits;
 use crate::error::{Error, OrSay, Result};
-use crate::resource::Changes;
+use crate::resource::{Change, Changes};
 
 impl Store {
     /// How the live tree differs from the manifest. Changes nothing.
@@ -43,7 +45,13 @@ impl Store {
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
     pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
-        self.converge(manifest, tree, None, tx, tell)
+        self.converge(manifest, tree, None, OnBad::Stop, tx, tell)
+    }
+
+    /// The same of what can be restored, although something of what it needs is damaged: a file whose objects are not all
+    /// whole is left as it is. An error (`Fault::Damage`) names these.
+    pub fn salvage_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
+        self.converge(manifest, tree, None, OnBad::GoOn, tx, tell)
     }
 
     /// The same for what is at `part`, an absolute path in the tree, and below it only.
@@ -55,7 +63,7 @@ impl Store {
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
-        self.converge(manifest, tree, Some(part), tx, tell)
+        self.converge(manifest, tree, Some(part), OnBad::Stop, tx, tell)
     }
 
     fn converge(
@@ -63,6 +71,7 @@ impl Store {
         manifest: ObjectId,
         tree: &Tree,
         part: Option<&Path>,
+        on_bad: OnBad,
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
@@ -82,29 +91,82 @@ impl Store {
         let compared = self.compare(&head, tree, Some(&anchor), &part)?;
         refuse(&compared, &anchor)?;
         if !compared.fixes.is_empty() {
-            let side = Side::make(&anchor, tx)?;
-            match stage(self, &anchor, &side, &compared.fixes, tell).and_then(|staged| side.sync().map(|()| staged)) {
-                Ok(staged) => {
-                    let swapped =
-                        Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
-                    side.keep_parent_time();
-                    swapped?;
-                    side.sync()?;
-                }
-                Err(error) => {
-                    side.discard();
-                    return Err(error);
-                }
-            }
-            let left = self.compare(&head, tree, Some(&anchor), &part)?;
+            let (side, staged) = self.staged(&anchor, tx, &compared.fixes, on_bad, tell)?;
+            let swapped = Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
+            side.keep_parent_time();
+            swapped?;
+            side.sync()?;
+            let mut left = self.compare(&head, tree, Some(&anchor), &part)?;
+            left.changes.retain(|change| !is_lost(change, &staged));
             if !left.changes.is_empty() {
                 return Err(differs_still(&anchor, &left));
+            }
+            if !staged.lost.is_empty() {
+                let count = staged.lost.len();
+                let files =
+                    if count == 1 { "1 file, which is".to_owned() } else { format!("{count} files, which are") };
+                let shown = anchor.shown(b"");
+                return Err(self.lost(
+                    &anchor,
+                    &staged,
+                    format!("`{shown}` is restored but for {files} left as found"),
+                ));
             }
         }
         let mut items = compared.changes;
         items.extend(compared.kept);
         Ok(Changes { items })
     }
+
+    /// Builds everything beside the resource, and makes it durable. After an error nothing is left there.
+    fn staged(
+        &self,
+        anchor: &Anchor,
+        tx: &str,
+        fixes: &[Fix],
+        on_bad: OnBad,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<(Side, Staged)> {
+        loop {
+            let side = Side::make(anchor, tx)?;
+            let staged = stage(self, anchor, &side, fixes, tell).and_then(|staged| side.sync().map(|()| staged));
+            let error = match staged {
+                Ok(staged) if staged.lost.is_empty() => return Ok((side, staged)),
+                Ok(staged) => {
+                    let error = self.lost(anchor, &staged, "the snapshot is damaged; nothing was changed".to_owned());
+                    match self.mend(&error) {
+                        Ok(false) if on_bad == OnBad::GoOn => return Ok((side, staged)),
+                        Ok(false) => error,
+                        Ok(true) => {
+                            side.discard();
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            side.discard();
+            return Err(error);
+        }
+    }
+
+    /// Says which files cannot be restored, and why.
+    fn lost(&self, anchor: &Anchor, staged: &Staged, statement: String) -> Error {
+        let mut hits = Hits::default();
+        for (path, why) in &staged.lost {
+            hits.add(format!("`{}` cannot be restored", anchor.shown(path)), why.clone());
+        }
+        hits.tell(self, Error::new(statement))
+    }
+}
+
+/// Whether a difference is of something that was left as it is, or of what is below it.
+fn is_lost(change: &Change, staged: &Staged) -> bool {
+    let path = if change.name == "." { Some(Bytes::default()) } else { Bytes::from_text(&change.name) };
+    let Some(Bytes(path)) = path else { return false };
+    let ends = (0..path.len()).filter(|&at| path[at] == b'/').chain([0, path.len()]);
+    ends.into_iter().any(|end| staged.lost.contains_key(&path[..end]))
 }
 
 /// A path in the tree, as entries are named.
@@ -127,7 +189,7 @@ fn differs_still(anchor: &Anchor, left: &Comparison) -> Error {
     error.hint(format!("see that nothing writes to `{shown}`, then try again"))
 }
 
-fn describe(change: &crate::resource::Change) -> String {
+fn describe(change: &Change) -> String {
     match change.what {
         crate::resource::What::Added => "it should not be there".into(),
         crate::resource::What::Removed => "it is missing".into(),

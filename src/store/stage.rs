@@ -1,14 +1,16 @@
 //! Staging: everything that a restore puts in place is first built, complete with content and metadata, beside the
-//! resource. Every object it needs is thereby read and checked before the first change.
+//! resource. Every object it needs is thereby read and checked before the first change; a file whose objects are not all
+//! whole is not built, and named.
 //!
 //! A directory that is missing is built as a whole, with all that is in it; it is put in place by one rename.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Store;
 use super::compare::Fix;
@@ -19,11 +21,14 @@ use super::meta;
 use super::object::{Bytes, ObjectId};
 use super::part::is_inside;
 use super::side::Side;
+use super::verify::hit_by;
 use crate::error::{Error, Fault, OrSay, Result};
 
 /// What was built: for each `Fix::Build` that stands alone, the name it has in the side directory.
 pub(crate) struct Staged {
     pub(crate) slots: HashMap<Vec<u8>, Vec<u8>>,
+    /// What cannot be built, by path, and why.
+    pub(crate) lost: BTreeMap<Vec<u8>, String>,
 }
 
 struct Stage<'a> {
@@ -66,7 +71,7 @@ fn write_data(file: &File, extents: &[(u64, u64)], mut bytes: &[u8], mut from: u
     Ok(())
 }
 
-/// Builds all that is to be built. After an error nothing in the resource has changed.
+/// Builds all that can be built. Nothing in the resource changes.
 pub(crate) fn stage(
     store: &Store,
     anchor: &Anchor,
@@ -86,20 +91,22 @@ pub(crate) fn stage(
         parent: None,
     };
     let builds = || fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None });
-    let mut bad = Vec::new();
+    let mut bad = HashMap::new();
     for entry in builds() {
         let place = stage.place(entry);
         stage.begin(entry, &place, &mut bad)?;
     }
     stage.fill(&mut bad, tell)?;
-    if !bad.is_empty() {
-        return Err(damage(store, anchor, builds(), &bad)?);
-    }
+    let lost = lost(store, builds(), &bad)?;
     stage.open.clear();
     stage.parent = None;
     let mut dirs: Vec<(&Entry, Vec<u8>)> = Vec::new();
     for entry in builds() {
         let place = stage.place(entry);
+        if lost.contains_key(&entry.path.0) {
+            stage.drop(entry, &place)?;
+            continue;
+        }
         while let Some((dir, at)) = dirs.pop_if(|(dir, _)| !is_inside(&entry.path.0, &dir.path.0)) {
             stage.complete(dir, &at)?;
         }
@@ -115,7 +122,7 @@ pub(crate) fn stage(
     while let Some((dir, at)) = dirs.pop() {
         stage.complete(dir, &at)?;
     }
-    Ok(Staged { slots: stage.slots })
+    Ok(Staged { slots: stage.slots, lost })
 }
 
 impl Stage<'_> {
@@ -161,7 +168,7 @@ impl Stage<'_> {
     }
 
     /// Makes everything but content, links and metadata.
-    fn begin(&mut self, entry: &Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
+    fn begin(&mut self, entry: &Entry, place: &[u8], bad: &mut HashMap<ObjectId, Error>) -> Result<()> {
         let cannot = self.cannot(entry);
         let cannot = || cannot;
         if entry.link.is_some() {
@@ -191,7 +198,7 @@ impl Stage<'_> {
     }
 
     /// Notes which objects a file needs, and where they go.
-    fn want(&mut self, entry: &Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
+    fn want(&mut self, entry: &Entry, place: &[u8], bad: &mut HashMap<ObjectId, Error>) -> Result<()> {
         if entry.stored_bytes() == 0 {
             return Ok(());
         }
@@ -200,9 +207,9 @@ impl Stage<'_> {
         let (mut offset, wants, store) = (0, &mut self.wants, self.store);
         let listed = chunks_of(store, entry, &mut |id, length| {
             match store.index.find(id)? {
-                None => bad.push((id, Error::new(format!("the object `{id}` is not in the store")))),
+                None => drop(bad.insert(id, Error::new(format!("the object `{id}` is not in the store")))),
                 Some(found) if found.length != length => {
-                    bad.push((id, Error::new(format!("the object `{id}` has another length"))));
+                    bad.insert(id, Error::new(format!("the object `{id}` has another length")));
                 }
                 Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
             }
@@ -210,16 +217,14 @@ impl Stage<'_> {
             Ok(())
         });
         match listed {
-            Err(error) if error.fault == Fault::Damage => {
-                bad.push((entry.list.first().copied().unwrap_or(ObjectId::of(b"")), error));
-                Ok(())
-            }
+            // It is lost; the others are not.
+            Err(error) if error.fault == Fault::Damage => Ok(()),
             done => done,
         }
     }
 
     /// Reads, checks and writes the content.
-    fn fill(&mut self, bad: &mut Vec<(ObjectId, Error)>, tell: &dyn Fn(u64, u64)) -> Result<()> {
+    fn fill(&mut self, bad: &mut HashMap<ObjectId, Error>, tell: &dyn Fn(u64, u64)) -> Result<()> {
         let wants = std::mem::take(&mut self.wants);
         let (side, files) = (self.side, &self.files);
         let fetched = fetch(self.store, wants, OnBad::GoOn, tell, &|want, bytes| {
@@ -236,6 +241,17 @@ impl Stage<'_> {
         })?;
         bad.extend(fetched.bad);
         Ok(())
+    }
+
+    /// Takes away what was built of a file that cannot be built.
+    fn drop(&mut self, entry: &Entry, place: &[u8]) -> Result<()> {
+        let cannot = self.cannot(entry);
+        self.slots.remove(&entry.path.0);
+        let (dir, name) = self.parent(place).or_say(|| cannot.clone())?;
+        match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(cause) => Err(cause).or_say(|| cannot),
+        }
     }
 
     /// Makes a further name of a file.
@@ -269,39 +285,21 @@ impl Stage<'_> {
     }
 }
 
-/// Says which files a restore cannot bring back.
-fn damage<'e>(
+/// What cannot be built: what needs a bad object, and further names of that.
+fn lost<'e>(
     store: &Store,
-    anchor: &Anchor,
     builds: impl Iterator<Item = &'e Entry>,
-    bad: &[(ObjectId, Error)],
-) -> Result<Error> {
-    let ids: std::collections::HashSet<ObjectId> = bad.iter().map(|(id, _)| *id).collect();
-    let mut error = Error::new("the snapshot is damaged; nothing was changed").fault(Fault::Damage);
-    let mut files = 0;
+    bad: &HashMap<ObjectId, Error>,
+) -> Result<BTreeMap<Vec<u8>, String>> {
+    let mut lost: BTreeMap<Vec<u8>, String> = BTreeMap::new();
     for entry in builds {
-        let mut hit = entry.list.iter().any(|id| ids.contains(id));
-        if !hit {
-            chunks_of(store, entry, &mut |id, _| {
-                hit |= ids.contains(&id);
-                Ok(())
-            })?;
-        }
-        if hit {
-            files += 1;
-            if files <= 5 {
-                error = error.because(format!("`{}` cannot be restored", anchor.shown(&entry.path.0)));
-            }
+        let why = match &entry.link {
+            Some(first) => lost.get(&first.0).cloned(),
+            None => hit_by(store, entry, bad)?,
+        };
+        if let Some(why) = why {
+            lost.insert(entry.path.0.clone(), why);
         }
     }
-    if files > 5 {
-        error = error.because(format!("and {} more", files - 5));
-    }
-    let mut causes: Vec<String> = bad.iter().map(|(_, why)| why.to_string()).collect();
-    causes.sort_unstable();
-    causes.dedup();
-    for cause in causes.into_iter().take(3) {
-        error = error.because(cause);
-    }
-    Ok(error.hint("`txupgrade store verify` lists all damage"))
+    Ok(lost)
 }
