@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::bind::{Bound, Instance};
+use super::bind::{Bound, Instance, bind_on, read_plan};
 use super::flatten::VERSION;
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, Peers};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
+use crate::name::TxId;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
 use crate::store::{ObjectId, Store};
@@ -66,8 +67,12 @@ pub struct World<'a> {
     pub bases: BTreeMap<String, ObjectId>,
     /// What a rollback of a committed transaction goes back to.
     pub target: Target,
+    /// Where the transaction's things were when it began: nothing is put back or swept elsewhere. Empty before that.
+    pub claims: Vec<String>,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
+    /// Why the plan cannot be read: then nothing can be done, and that is what each task says.
+    pub(super) lost: Option<Error>,
 }
 
 /// What the variables stand for at one moment of a transaction.
@@ -84,9 +89,28 @@ pub(super) struct Moment {
 impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
-        let mut world =
-            World { ground, bound, tx, bases: BTreeMap::new(), target: Target::default(), paths: Vec::new() };
+        let mut world = World {
+            ground,
+            bound,
+            tx,
+            bases: BTreeMap::new(),
+            target: Target::default(),
+            claims: Vec::new(),
+            paths: Vec::new(),
+            lost: None,
+        };
         world.paths = world.resource_paths()?;
+        Ok(world)
+    }
+
+    /// The world of a transaction whose plan cannot be read: what the journal alone tells can still be done, so that it
+    /// gets stuck, says why, and can be released.
+    pub fn of_lost_plan(ground: Ground<'a>, tx: &TxId, why: Error) -> Result<World<'a>> {
+        let nothing = format!("format = 1\nname = \"{}\"\n", tx.plan);
+        let read = read_plan(&nothing, Path::new("/"), &BTreeMap::new())?;
+        let bound = bind_on(&ground, read, None)?;
+        let mut world = World::new(ground, bound, tx.to_string())?;
+        world.lost = Some(why);
         Ok(world)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::begin::snapshot_after;
 use super::keep;
 use super::office::{Office, Reading, lock_tx, tell, the_open_one};
-use super::reopen::reopen;
+use super::reopen::{reopen, reopen_anyhow};
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{Driver, Drove, left_to_recover, remaining};
 use crate::error::{Error, Fault, Result};
@@ -201,7 +201,7 @@ pub fn keep_until_due(site: &Site, tx: &TxId) -> Result<()> {
                 };
                 let Office { dir, tmp, store, journal, .. } = &mut office;
                 let told = tell(journal, tx)?;
-                let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+                let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
                 let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
                 driver.take_over()?;
                 driver.turn_back_if_unconfirmed()?;

@@ -4,7 +4,7 @@ use super::begin::{Extras, bases, begun, start};
 use super::carry_on::{finish, settle};
 use super::keep::refuse_pruned;
 use super::office::{Office, Reading, Told, lock_tx, tell};
-use super::reopen::{reopen, target};
+use super::reopen::{reopen, reopen_anyhow, target};
 use super::{Site, Standing, Through, Wait};
 use crate::engine::{self, Driver};
 use crate::error::{Error, Result};
@@ -159,7 +159,7 @@ fn turn_back(site: &Site, mut office: Office, tx: &TxId, extent: Extent) -> Resu
     let lock = lock_tx(&office.dir, tx)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let told = tell(journal, tx)?;
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     if driver.state().stuck().is_some() {

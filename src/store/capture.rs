@@ -18,7 +18,7 @@ use super::pack::Packer;
 use super::tree::{Protect, Tree};
 use super::walk::{Found, Walk, Whose};
 use super::{Head, Store, cores, meta, read};
-use crate::error::{Error, OrSay, Result};
+use crate::error::{Error, Fault, OrSay, Result};
 use crate::resource::Captured;
 
 /// Entries that are handed to a reader at once.
@@ -195,10 +195,7 @@ impl Walking<'_> {
             }
             self.links.insert(facts.identity(), entry.path.0.clone());
         }
-        if let Some(base) = &mut self.base
-            && let Some(old) = base.unchanged(&entry.path.0, &facts)?
-            && has_content(self.store, self.shared.packer, &old)?
-        {
+        if let Some(old) = self.unchanged(&entry.path.0, &facts)? {
             return Ok(Some(Item::Ready(old)));
         }
         if facts.kind != Type::Dir {
@@ -212,6 +209,27 @@ impl Walking<'_> {
                 Ok(None)
             }
             Err(e) => Err(Error::new(format!("cannot read `{}`", shown(&entry.path.0))).because(e)),
+        }
+    }
+}
+
+impl Walking<'_> {
+    /// The entry of the base, if nothing about it has changed for sure and the store has all of it. What is damaged is
+    /// read again.
+    fn unchanged(&mut self, path: &[u8], live: &Facts) -> Result<Option<Entry>> {
+        let Some(base) = &mut self.base else { return Ok(None) };
+        let old = match base.unchanged(path, live) {
+            Err(error) if error.fault == Fault::Damage => {
+                self.shared.warn(format!("what comes behind is read again: {error}"));
+                self.base = None;
+                return Ok(None);
+            }
+            old => old?,
+        };
+        let Some(old) = old else { return Ok(None) };
+        match has_content(self.store, self.shared.packer, &old) {
+            Err(error) if error.fault == Fault::Damage => Ok(None),
+            has => Ok(has?.then_some(old)),
         }
     }
 }

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::archive::FRAME_LIMIT;
 use super::chunk::Cutter;
+use super::judge::Judge;
 use super::object::{Bytes, ObjectId};
 use super::pack::{Class, Packer};
 use super::{Head, Store};
@@ -194,15 +196,28 @@ pub(crate) struct Entries<'a> {
     chunks: VecDeque<ObjectId>,
     held: Vec<u8>,
     from: usize,
+    judge: Judge,
+    /// How many there should be.
+    entries: u64,
 }
 
 impl<'a> Entries<'a> {
     pub(crate) fn new(store: &'a Store, head: &StoredHead) -> Entries<'a> {
-        Entries { store, chunks: head.chunks.iter().copied().collect(), held: Vec::new(), from: 0 }
+        let chunks = head.chunks.iter().copied().collect();
+        Entries { store, chunks, held: Vec::new(), from: 0, judge: Judge::default(), entries: head.entries }
     }
 
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
+        let entry = self.read()?;
+        match &entry {
+            Some(entry) => self.judge.look(entry)?,
+            None => self.judge.end(self.entries)?,
+        }
+        Ok(entry)
+    }
+
+    fn read(&mut self) -> Result<Option<Entry>> {
         let mut searched = self.from;
         loop {
             if let Some(end) = self.held[searched..].iter().position(|&byte| byte == b'\n') {
@@ -230,25 +245,26 @@ impl<'a> Entries<'a> {
 
 /// The chunks of an entry's content, in order, each with its length.
 pub(crate) fn chunks_of(store: &Store, entry: &Entry, each: &mut dyn FnMut(ObjectId, u32) -> Result<()>) -> Result<()> {
+    let wrong = |what: &str| Error::new(format!("the list of chunks of `{}` {what}", entry.path)).fault(Fault::Damage);
     if let Some(id) = entry.object {
-        each(id, entry.stored_bytes() as u32)?;
+        return each(id, entry.stored_bytes() as u32);
     }
-    let mut held = Vec::new();
+    let (mut held, mut left) = (Vec::new(), entry.stored_bytes());
     for &id in &entry.list {
         store.append(id, &mut held)?;
         let mut from = 0;
         while let Some(end) = held[from..].iter().position(|&byte| byte == b'\n') {
-            let (id, length) = std::str::from_utf8(&held[from..from + end])
+            let (id, length): (ObjectId, u32) = std::str::from_utf8(&held[from..from + end])
                 .ok()
                 .and_then(|line| line.split_once(' '))
                 .and_then(|(id, length)| Some((id.parse().ok()?, length.parse().ok()?)))
-                .ok_or_else(|| {
-                    Error::new(format!("the list of chunks of {:?} cannot be read", entry.path)).fault(Fault::Damage)
-                })?;
+                .filter(|(_, length)| u64::from(*length) <= FRAME_LIMIT / 2)
+                .ok_or_else(|| wrong("cannot be read"))?;
+            left = left.checked_sub(length.into()).ok_or_else(|| wrong("is longer than the file"))?;
             each(id, length)?;
             from += end + 1;
         }
         held.drain(..from);
     }
-    Ok(())
+    if left > 0 || !held.is_empty() { Err(wrong("is shorter than the file")) } else { Ok(()) }
 }
