@@ -45,6 +45,9 @@ pub struct Context<'a> {
     pub tmp: PathBuf,
     /// Paths inside this task's resource that belong to others (inner resources), to be left alone.
     pub left_out: Vec<PathBuf>,
+    /// Where the transaction's things were when it began, symlinks resolved: nothing is put back elsewhere. Empty: nothing
+    /// was claimed.
+    pub homes: Vec<PathBuf>,
     /// Paths in what a step replaces that stay as they are, because nothing captured them (absolute, as claimed).
     pub kept: Vec<PathBuf>,
     /// Where objects are kept.
@@ -122,6 +125,7 @@ impl Context<'_> {
             scratch: self.scratch.clone(),
             tmp: self.tmp.clone(),
             left_out: self.left_out.clone(),
+            homes: self.homes.clone(),
             kept: Vec::new(),
             store: self.store,
             log: self.log,

@@ -108,6 +108,7 @@ impl Fixture {
             scratch: self.dir.path().join("scratch"),
             tmp: self.dir.path().join("state/tmp/own"),
             left_out: Vec::new(),
+            homes: Vec::new(),
             kept: Vec::new(),
             store: &self.store,
             log: &self.log,

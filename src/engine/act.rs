@@ -68,6 +68,7 @@ impl World<'_> {
             Action::Diagnose => self.diagnose(job),
             Action::Undo => {
                 let step = self.step(subject)?;
+                self.refuse_replaced_elsewhere(step, job)?;
                 step.kind.undo(&self.cx(job, subject, step.line.as_deref()))
             }
             Action::Restore => {
@@ -350,6 +351,17 @@ impl World<'_> {
             many => format!("{many} items put back"),
         };
         Ok(Output::note(note))
+    }
+
+    /// The same for a tree that a step replaced: its side copies are beside where it was.
+    fn refuse_replaced_elsewhere(&self, step: &Instance<dyn Step>, job: &Job<'_>) -> Result<()> {
+        let replaced = step.kind.replaces(&self.cx(job, &step.name, step.line.as_deref()))?;
+        match replaced.iter().find(|path| !self.homes.is_empty() && !self.homes.contains(path)) {
+            None => Ok(()),
+            Some(path) => Err(Error::new(format!("what `{}` replaced is not where it was", step.name))
+                .because(format!("its path leads to `{}` now", path.display()))
+                .hint("see which directory above it has become a symlink, put it back, then try again")),
+        }
     }
 
     /// A directory above a resource may have become a symlink since: then its path leads to what is not the resource.

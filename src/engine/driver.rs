@@ -2,13 +2,14 @@
 //!
 //! Run, rollback and recovery differ in nothing but the events that were journaled before the loop is entered.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::world::World;
 use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
+use crate::store::side_name;
 use crate::sys::signal::Stop;
 use crate::sys::{clock, files, process};
 use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Reason, Runner, State, TaskId};
@@ -267,9 +268,32 @@ impl World<'_> {
             let cx = self.context(&self.before(None), &resource.name, resource.line.as_deref(), &log, &stop);
             paths.extend(resource.kind.leftovers(&cx).unwrap_or_default());
         }
+        if self.lost.is_some() {
+            paths.extend(self.side_copies());
+        }
+        let scratch = self.scratch();
+        paths.retain(|path| *path == scratch || self.is_at_home(path));
         paths.retain(|path| path.symlink_metadata().is_ok());
         paths.dedup();
         paths
+    }
+
+    /// Whether something stands beside, or at the top of, what the transaction claimed; its directory's symlinks resolved.
+    fn is_at_home(&self, path: &Path) -> bool {
+        let dir = path.parent().and_then(|dir| dir.canonicalize().ok());
+        let holds = |home: &PathBuf| dir.as_deref() == Some(home) || dir.as_deref() == home.parent();
+        self.homes.is_empty() || self.homes.iter().any(holds)
+    }
+
+    /// What stands beside its things under a name of this transaction, where no plan can say what it has left.
+    fn side_copies(&self) -> Vec<PathBuf> {
+        let dirs = self.homes.iter().flat_map(|home| [Some(home.as_path()), home.parent()]).flatten();
+        let entries = dirs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+        let prefix = side_name(&self.tx, "");
+        let ours = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()));
+        let mut found: Vec<PathBuf> = ours.map(|entry| entry.path()).collect();
+        found.sort();
+        found
     }
 }
 

@@ -68,7 +68,7 @@ pub struct World<'a> {
     /// What a rollback of a committed transaction goes back to.
     pub target: Target,
     /// Where the transaction's things were when it began: nothing is put back or swept elsewhere. Empty before that.
-    pub claims: Vec<String>,
+    pub(super) homes: Vec<PathBuf>,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
     /// Why the plan cannot be read: then nothing can be done, and that is what each task says.
@@ -95,7 +95,7 @@ impl<'a> World<'a> {
             tx,
             bases: BTreeMap::new(),
             target: Target::default(),
-            claims: Vec::new(),
+            homes: Vec::new(),
             paths: Vec::new(),
             lost: None,
         };
@@ -112,6 +112,11 @@ impl<'a> World<'a> {
         let mut world = World::new(ground, bound, tx.to_string())?;
         world.lost = Some(why);
         Ok(world)
+    }
+
+    /// From here on things are only put back where they were when the transaction claimed them.
+    pub fn stay_at(&mut self, claims: &[String]) {
+        self.homes = claims.iter().filter_map(|claim| claim.strip_prefix("path ").map(PathBuf::from)).collect();
     }
 
     fn resource_paths(&self) -> Result<Vec<Vec<PathBuf>>> {
@@ -341,6 +346,7 @@ impl<'a> World<'a> {
             scratch,
             tmp: self.ground.tmp.to_path_buf(),
             left_out: self.inner_paths(subject),
+            homes: self.homes.clone(),
             kept: Vec::new(),
             store: self.ground.store,
             log,

@@ -192,6 +192,7 @@ pub(super) fn start(site: &Site, journal: &mut SqliteJournal, mut world: World<'
     let lock = lock_tx(&dir, &tx)?;
     drop(beginning);
     world.tx = tx.to_string();
+    world.stay_at(&begun.claims);
     site.monitor.said(&tx, "begun");
     let state = State::begin(&begun);
     let mut driver = Driver::new(journal, world, tx.clone(), state, site.stop.clone());

@@ -20,7 +20,7 @@ pub(super) fn reopen<'a>(journal: &dyn Journal, ground: Ground<'a>, tx: &TxId, s
         let mut bound = engine::bind_on(&ground, read, Some(&begun.lists))?;
         bound.leave_out(&begun.left_out);
         let mut world = World::new(ground, bound, tx.to_string())?;
-        world.claims = begun.claims.clone();
+        world.stay_at(&begun.claims);
         if let Some(undone) = begun.undoes.first() {
             world.target = target(&world, &tell(journal, &undone.parse()?)?)?;
         }
@@ -40,7 +40,7 @@ pub(super) fn reopen_anyhow<'a>(
     match reopen(journal, ground(), tx, state) {
         Err(why) if why.fault == Fault::Damage => {
             let mut world = World::of_lost_plan(ground(), tx, why)?;
-            world.claims = state.begun().claims.clone();
+            world.stay_at(&state.begun().claims);
             Ok(world)
         }
         reopened => reopened,

@@ -9,7 +9,7 @@ use super::{Captured, Changes, Claim, Estimate, Kind, Resource};
 use crate::context::{Context, Direction};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::plan::{Fields, Template};
-use crate::store::{Head, ObjectId, Tree, side_paths};
+use crate::store::{Head, ObjectId, Tree, resolved, side_paths};
 use crate::sys::clock;
 
 /// `kind = "path"`.
@@ -38,6 +38,7 @@ impl PathResource {
             path: self.path.path(&cx.scope)?,
             exclude: texts(&self.exclude)?,
             left_out: cx.left_out.clone(),
+            homes: cx.homes.clone(),
             secret: texts(&self.secret)?,
         })
     }
@@ -122,15 +123,6 @@ impl Resource for PathResource {
     fn salvage(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         let tree = self.tree(cx)?;
         cx.store.salvage_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
-    }
-}
-
-/// The path with the symlinks of its parents resolved, as far as they exist.
-fn resolved(path: &Path) -> PathBuf {
-    let Some((parent, name)) = path.parent().zip(path.file_name()) else { return path.to_owned() };
-    match parent.canonicalize() {
-        Ok(parent) => parent.join(name),
-        Err(_) => resolved(parent).join(name),
     }
 }
 

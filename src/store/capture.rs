@@ -79,6 +79,7 @@ impl Store {
             head.facts = facts.into();
             return self.capture_facts(head);
         };
+        facts.insert("mounted".into(), anchor.is_mounted()?.into());
         let protect = Protect::new(tree, &anchor, &serde_json::Value::Null)?;
         if let serde_json::Value::Object(more) = protect.facts(tree) {
             facts.extend(more);

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
 use super::fetch::OnBad;
-use super::live::{Anchor, Facts, split};
+use super::live::{Anchor, Facts, resolved, split};
 use super::manifest::StoredHead;
 use super::meta;
 use super::object::{Bytes, ObjectId};
@@ -80,19 +80,23 @@ impl Store {
             Some(anchor) => anchor,
             None if head.entries == 0 => return Ok(Changes::default()),
             None => {
-                make_parents(&tree.path)?;
+                make_parents(tree)?;
                 Anchor::at(&tree.path)?.or_say(|| format!("cannot open `{}`", tree.path.display()))?
             }
         };
+        refuse_elsewhere(tree, &anchor.root())?;
         let part = match part {
             None => Vec::new(),
             Some(part) => relative(part, tree, &anchor)?,
         };
         let compared = self.compare(&head, tree, Some(&anchor), &part)?;
-        refuse(&compared, &anchor)?;
+        refuse(&compared, &anchor, &head)?;
         if !compared.fixes.is_empty() {
             let (side, staged) = self.staged(&anchor, tx, &compared.fixes, on_bad, tell)?;
-            let swapped = Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
+            let place = Facts::of(&anchor.dir, &anchor.name).or_else(|_| Facts::of(&anchor.dir, b""));
+            let place = place.or_say(|| format!("cannot look at `{}`", anchor.shown(b"")))?.place;
+            let swap = Swap { anchor: &anchor, side: &side, place, parent: None, aside: 0 };
+            let swapped = swap.all(&compared.fixes, &staged);
             side.keep_parent_time();
             swapped?;
             side.sync()?;
@@ -198,18 +202,20 @@ fn describe(change: &Change) -> String {
 }
 
 /// Refuses what cannot be done, before anything is changed.
-fn refuse(compared: &Comparison, anchor: &Anchor) -> Result<()> {
+fn refuse(compared: &Comparison, anchor: &Anchor, head: &StoredHead) -> Result<()> {
     let mut refusals = compared.refusals.clone();
+    let was_mounted = head.head.facts.get("mounted").and_then(serde_json::Value::as_bool);
+    if was_mounted == Some(false) && anchor.is_mounted()? {
+        let shown = anchor.shown(b"");
+        refusals.push(format!("something is mounted at `{shown}` that was not when it was captured"));
+    }
     let mut hints = Vec::new();
     let replaces_root = compared.fixes.iter().any(|fix| match fix {
         Fix::Build(entry) => entry.path.0.is_empty(),
         Fix::Displace(path) => path.is_empty(),
         _ => false,
     });
-    if replaces_root
-        && let Ok(root) = Facts::of(&anchor.dir, &anchor.name)
-        && Facts::of(&anchor.dir, b"").is_ok_and(|parent| parent.place != root.place)
-    {
+    if replaces_root && refusals.is_empty() && anchor.is_mounted()? {
         refusals.push(format!("something is mounted at `{}`, which has to be replaced", anchor.shown(b"")));
     }
     for refusal in &refusals {
@@ -227,16 +233,43 @@ fn refuse(compared: &Comparison, anchor: &Anchor) -> Result<()> {
     Err(hints.into_iter().fold(error, Error::hint))
 }
 
-/// Makes the directories above the resource that somebody removed.
-fn make_parents(path: &Path) -> Result<()> {
+/// A directory above may have become a symlink, at this very moment: what `root` leads to is where it was captured, or
+/// nothing is done.
+fn refuse_elsewhere(tree: &Tree, root: &Path) -> Result<()> {
+    if tree.homes.is_empty() || tree.homes.iter().any(|home| home == root) {
+        return Ok(());
+    }
+    Err(Error::new(format!("`{}` is not where it was captured; nothing was changed", tree.path.display()))
+        .because(format!("its path leads to `{}` now", root.display()))
+        .hint("see which directory above it has become a symlink, put it back, then try again"))
+}
+
+/// Makes the directories above the resource that somebody removed, none of them through a symlink.
+fn make_parents(tree: &Tree) -> Result<()> {
+    let path = resolved(&tree.path);
+    refuse_elsewhere(tree, &path)?;
     let parent = path.parent().or_say(|| format!("`{}` has no parent", path.display()))?;
-    std::fs::create_dir_all(parent).or_say(|| format!("cannot create `{}`", parent.display()))
+    let cannot = || format!("cannot create `{}`", parent.display());
+    let mut at =
+        rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).or_say(cannot)?;
+    for part in parent.components().skip(1) {
+        let name = part.as_os_str();
+        match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(cause) => return Err(cause).or_say(cannot),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        at = rustix::fs::openat(&at, name, flags, Mode::empty()).or_say(cannot)?;
+    }
+    Ok(())
 }
 
 /// Puts what was built in place.
 struct Swap<'a> {
     anchor: &'a Anchor,
     side: &'a Side,
+    /// The resource's device and mount.
+    place: (u32, u32, Option<u64>),
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// How many things were put aside without a replacement.
     aside: u64,
@@ -256,17 +289,20 @@ impl Swap<'_> {
                 Fix::Mend(entry) | Fix::Settle(entry) => {
                     let path = &entry.path.0;
                     let done = self.anchor.open(path, OFlags::PATH).and_then(|fd| {
-                        if Facts::of(&fd, b"")?.kind == entry.kind {
-                            meta::apply(&fd, entry)
-                        } else {
-                            Err(Errno::STALE)
-                        }
+                        let facts = self.inside(&fd)?;
+                        if facts.kind == entry.kind { meta::apply(&fd, entry) } else { Err(Errno::STALE) }
                     });
                     done.or_say(|| format!("cannot set the owner, mode and times of `{}`", self.anchor.shown(path)))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// What is open, unless something was mounted there since it was compared.
+    fn inside(&self, fd: &OwnedFd) -> rustix::io::Result<Facts> {
+        let facts = Facts::of(fd, b"")?;
+        if facts.place == self.place { Ok(facts) } else { Err(Errno::XDEV) }
     }
 
     fn parent(&mut self, path: &[u8]) -> rustix::io::Result<(&OwnedFd, Vec<u8>)> {
@@ -276,7 +312,7 @@ impl Swap<'_> {
         let (dir, name) = split(path);
         if self.parent.as_ref().is_none_or(|(path, _)| path != dir) {
             let fd = self.anchor.open(dir, OFlags::PATH | OFlags::DIRECTORY)?;
-            let facts = Facts::of(&fd, b"")?;
+            let facts = self.inside(&fd)?;
             // Without this its owner could not change it; its mode is set at the end.
             if facts.mode & 0o300 != 0o300 && facts.uid == rustix::process::geteuid().as_raw() {
                 let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));

@@ -101,8 +101,16 @@ impl Anchor {
             Err(e) => return Err(Error::new(cannot()).because(e)),
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(CWD, &canonical, flags, Mode::empty()).or_say(cannot)?;
+        // What became a symlink since then is not followed either.
+        let dir = no_symlinks(&canonical, flags).or_say(cannot)?;
         Ok(Some(Anchor { dir, parent: canonical, name: name.as_bytes().to_vec() }))
+    }
+
+    /// Whether something is mounted at the root.
+    pub(crate) fn is_mounted(&self) -> Result<bool> {
+        let root = self.facts(b"")?;
+        let parent = Facts::of(&self.dir, b"").or_say(|| format!("cannot look at `{}`", self.parent.display()))?;
+        Ok(root.is_some_and(|root| root.place != parent.place))
     }
 
     /// The root's path, symlinks of its parents resolved.
@@ -147,6 +155,23 @@ impl Anchor {
     }
 }
 
+/// Opens an absolute path that has no symlink in it.
+fn no_symlinks(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::NOSYS) => rustix::fs::openat(CWD, path, flags, Mode::empty()),
+        done => done,
+    }
+}
+
+/// The path with the symlinks of its parents resolved, as far as they exist.
+pub fn resolved(path: &Path) -> PathBuf {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else { return path.to_owned() };
+    match parent.canonicalize() {
+        Ok(parent) => parent.join(name),
+        Err(_) => resolved(parent).join(name),
+    }
+}
+
 /// A relative path's parent and last name.
 pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
@@ -182,6 +207,9 @@ pub(crate) fn beneath(dir: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io:
     let mut names = path.split(|&byte| byte == b'/').peekable();
     let mut at: Option<OwnedFd> = None;
     while let Some(name) = names.next() {
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(Errno::XDEV);
+        }
         let flags = match names.peek() {
             Some(_) => OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
             None => flags,

@@ -67,6 +67,7 @@ use pack::{Class, Packer};
 
 pub use audit::{Damaged, Hit, Sample, Verified};
 pub use export::{Exported, Part};
+pub use live::resolved;
 pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};

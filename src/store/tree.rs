@@ -23,6 +23,8 @@ pub struct Tree {
     pub left_out: Vec<PathBuf>,
     /// Gitignore patterns: content that is not shown.
     pub secret: Vec<String>,
+    /// Where it may be put back, without symlinks; empty: wherever `path` leads.
+    pub homes: Vec<PathBuf>,
 }
 
 /// What is left alone, and what is not shown.

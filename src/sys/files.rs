@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use owned::{only_owner_writes, only_trusted_write};
-pub use remove::remove_tree;
+pub use remove::{open_dir, remove_tree};
 
 use crate::error::{Error, OrSay, Result};
 
@@ -48,20 +48,20 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were.
+///
+/// The directory must be named without a symlink.
 pub fn remove_beside(path: &Path) -> Result<()> {
     let dir = parent(path);
-    let before = std::fs::symlink_metadata(dir);
-    remove_tree(path)?;
-    if let Ok(before) = before {
-        let time = |seconds: i64, nanoseconds: i64| rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-        let times = rustix::fs::Timestamps {
-            last_access: time(before.atime(), before.atime_nsec()),
-            last_modification: time(before.mtime(), before.mtime_nsec()),
-        };
-        rustix::fs::utimensat(rustix::fs::CWD, dir, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
-            .or_say(|| format!("cannot set the times of `{}`", dir.display()))?;
-    }
-    Ok(())
+    let cannot = || format!("cannot remove `{}`", path.display());
+    let Some(held) = open_dir(dir).or_say(cannot)? else { return Ok(()) };
+    let before = rustix::fs::fstat(&held).or_say(cannot)?;
+    remove::remove_in(&held, path)?;
+    let time = |seconds: i64, nanoseconds: u64| rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
+    let times = rustix::fs::Timestamps {
+        last_access: time(before.st_atime, before.st_atime_nsec),
+        last_modification: time(before.st_mtime, before.st_mtime_nsec),
+    };
+    rustix::fs::futimens(&held, &times).or_say(|| format!("cannot set the times of `{}`", dir.display()))
 }
 
 /// fsync of a directory.

@@ -12,6 +12,7 @@ mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod outside;
 mod readme;
 mod rules;
 mod tree;

@@ -33,7 +33,7 @@ use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Template};
 use crate::store::{Head, ObjectId};
-use crate::sys::{clock, mounts};
+use crate::sys::{clock, files, mounts};
 
 /// Keys: `path`.
 pub(super) const KIND: Kind = Kind { name: "sqlite", read };
@@ -165,29 +165,21 @@ impl Resource for Sqlite {
             false if changes.is_empty() => exactness(&path, &facts)?,
             false => Needed::Attributes,
         };
-        let beside = Beside::new(&path, &cx.tx, &cx.subject);
+        if needed == Needed::Nothing {
+            return Ok(changes);
+        }
         // The directory may belong to another resource, which was restored before this one.
         let parent = path.parent().unwrap_or(Path::new("/"));
-        let time = Attributes::of(parent).ok();
-        match (needed, &facts) {
-            (Needed::Nothing, _) => return Ok(changes),
-            (Needed::Attributes, Facts { file: Some(attributes), .. }) => attributes.give(&path)?,
-            (_, Facts { file: Some(attributes), directory, fingerprint: Some(fingerprint), .. }) => {
-                free_of_others(&path)?;
-                let new = bring(cx, manifest, &path, &beside, directory.as_ref(), fingerprint)?;
-                attributes.give(&new)?;
-                let synced = File::open(&new).and_then(|file| file.sync_all());
-                synced.or_say(|| format!("cannot sync `{}`", new.display()))?;
-                beside.put_in_place(&new, &path)?;
-            }
-            _ => {
-                free_of_others(&path)?;
-                beside.move_aside(&path)?;
-            }
+        make_directory(parent, &facts)?;
+        // From here on everything happens in the directory that is open now, wherever its path leads meanwhile.
+        let held = files::open_dir(parent).or_say(|| format!("cannot open `{}`", parent.display()))?;
+        let held = held.or_say(|| format!("`{}` is not there any more", parent.display()))?;
+        if !cx.homes.is_empty() && !cx.homes.contains(&path) {
+            return Err(Error::new(format!("`{}` is not where it was captured", path.display())));
         }
-        if let Some(time) = time {
-            time.give_time(parent)?;
-        }
+        let dir = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)));
+        let at = dir.join(path.file_name().or_say(|| format!("`{}` is no file", path.display()))?);
+        put_back(cx, manifest, (&path, &at), needed, &facts).map_err(|error| in_place_of(error, &dir, parent))?;
         let left = differences(&path, &facts, cx)?;
         match left.items.first() {
             None => Ok(changes),
@@ -347,22 +339,69 @@ fn content_differs(changes: &Changes, path: &Path) -> bool {
     })
 }
 
+/// Puts the database back; `at` is `path` in the directory that is held open.
+fn put_back(
+    cx: &Context<'_>,
+    manifest: ObjectId,
+    (path, at): (&Path, &Path),
+    needed: Needed,
+    facts: &Facts,
+) -> Result<()> {
+    let beside = Beside::new(at, &cx.tx, &cx.subject);
+    let parent = at.parent().unwrap_or(Path::new("/"));
+    let time = Attributes::of(&parent.join(".")).ok();
+    match (needed, facts) {
+        (Needed::Attributes, Facts { file: Some(attributes), .. }) => attributes.give(at)?,
+        (_, Facts { file: Some(attributes), fingerprint: Some(fingerprint), .. }) => {
+            free_of_others(path)?;
+            let new = bring(cx, manifest, path, &beside, fingerprint)?;
+            attributes.give(&new)?;
+            let synced = File::open(&new).and_then(|file| file.sync_all());
+            synced.or_say(|| format!("cannot sync `{}`", new.display()))?;
+            beside.put_in_place(&new, at)?;
+        }
+        _ => {
+            free_of_others(path)?;
+            beside.move_aside(at)?;
+        }
+    }
+    match time {
+        Some(time) => time.give_time(&parent.join(".")),
+        None => Ok(()),
+    }
+}
+
+/// The directory that somebody removed.
+fn make_directory(parent: &Path, facts: &Facts) -> Result<()> {
+    match &facts.directory {
+        Some(directory) if found(parent)? == Found::Nothing => {
+            std::fs::create_dir(parent).or_say(|| format!("cannot create `{}`", parent.display()))?;
+            directory.give(parent)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same error in words that mean something to a person.
+fn in_place_of(error: Error, held: &Path, dir: &Path) -> Error {
+    let (held, dir) = (held.display().to_string(), dir.display().to_string());
+    let named = |text: &String| text.replace(&held, &dir);
+    Error {
+        statement: named(&error.statement),
+        causes: error.causes.iter().map(named).collect(),
+        hints: error.hints.iter().map(named).collect(),
+        fault: error.fault,
+    }
+}
+
 /// Writes what was captured beside the live database and proves it.
 fn bring(
     cx: &Context<'_>,
     manifest: ObjectId,
     path: &Path,
     beside: &Beside,
-    directory: Option<&Access>,
     fingerprint: &Fingerprint,
 ) -> Result<PathBuf> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    if found(parent)? == Found::Nothing
-        && let Some(directory) = directory
-    {
-        std::fs::create_dir(parent).or_say(|| format!("cannot create `{}`", parent.display()))?;
-        directory.give(parent)?;
-    }
     let new = beside.incoming();
     if found(&new)? != Found::Nothing {
         crate::sys::files::remove_tree(&new)?;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::super::mounts;
@@ -23,23 +23,47 @@ const DEPTH: u32 = 128;
 pub fn remove_tree(path: &Path) -> Result<()> {
     let cannot = || format!("cannot remove `{}`", path.display());
     let path = &mounts::real(path)?;
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+    let Some(parent) = path.parent() else {
         return Err(Error::new(cannot()).because("it is the root directory"));
     };
-    let parent = match rustix::fs::open(parent, DIR.union(OFlags::PATH), Mode::empty()) {
-        Ok(parent) => parent,
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        Err(cause) => return Err(cause).or_say(cannot),
+    match open_dir(parent).or_say(cannot)? {
+        Some(parent) => remove_in(&parent, path),
+        None => Ok(()),
+    }
+}
+
+/// Opens a directory, none of its path through a symlink; `None` when it is not there. What is done by its descriptor is
+/// done there, whoever swaps a directory above meanwhile.
+pub fn open_dir(path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
+    let flags = DIR.union(OFlags::RDONLY);
+    let opened = match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::NOSYS) => rustix::fs::open(path, flags, Mode::empty()),
+        // One that may be written to and not be listed.
+        Err(Errno::ACCESS) => {
+            rustix::fs::openat2(CWD, path, DIR.union(OFlags::PATH), Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        }
+        opened => opened,
     };
+    match opened {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Removes the tree at `path`, whose directory is open.
+pub(super) fn remove_in(parent: &OwnedFd, path: &Path) -> Result<()> {
+    let cannot = || format!("cannot remove `{}`", path.display());
+    let name = path.file_name().or_say(cannot)?;
     let name = CString::new(name.as_bytes()).or_say(cannot)?;
-    let top = match rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+    let top = match rustix::fs::statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(()),
         Err(cause) => return Err(cause).or_say(cannot),
     };
     let mut mounted: BTreeSet<PathBuf> = mounts::below(path)?.into_iter().collect();
     if mounts::is_mount_point(path)? {
-        mounted.insert(path.clone());
+        mounted.insert(path.to_path_buf());
     }
     let mut removal = Removal { device: top.st_dev, mounted, stays: Vec::new(), top: None, moved: 0 };
     removal.entry(parent.as_fd(), &name, path, FileType::from_raw_mode(top.st_mode), 0);
