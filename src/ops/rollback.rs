@@ -44,6 +44,13 @@ pub fn rollback(site: &Site, tx: Option<&TxId>, options: RollbackOptions) -> Res
     if about.told.state.ended().is_none() {
         return turn_back(site, office, &about.told.tx, options.extent);
     }
+    if options.extent == Extent::Partial {
+        let tx = &about.told.tx;
+        return Err(Error::new(format!("`{tx}` has ended: only one that is open goes back in part"))
+            .because("what is undone by a new transaction is put back whole, or the present stays")
+            .hint(format!("`txupgrade rollback {tx}` says what of its snapshot is damaged"))
+            .hint(format!("`txupgrade store export {tx} FILE --resource NAME` writes down a resource that is whole")));
+    }
     if options.through == Through::OnlyThis && !about.later.is_empty() {
         let names: Vec<String> = about.later.iter().map(|tx| format!("`{tx}`")).collect();
         let tx = &about.told.tx;

@@ -290,3 +290,78 @@ fn what_a_capture_took_over_and_is_damaged_is_found_by_the_proof_and_stored_anew
     bed.run(&["rollback", "--yes"]).ends(0);
     assert_eq!(bed.read("app/f03"), noise(3, 3000));
 }
+
+#[test]
+fn what_is_committed_is_undone_whole_or_not_at_all() {
+    let bed = bed();
+    bed.run(&["run", "app.toml"]).ends(0);
+    let (archive, frame) = holds(&bed, noise(3, 3000).as_bytes());
+    flip(&archive, frame + 100);
+    let said = bed.run(&["rollback", "--yes"]).ends(1);
+    assert!(said.err.contains("/app/f03` of `code` cannot be restored"), "{}", said.err);
+    let said = bed.run(&["rollback", "--yes", "--partial"]).ends(1);
+    insta::assert_snapshot!(masked(&said, &bed), @r"
+    error: `app-1` has ended: only one that is open goes back in part
+      cause: what is undone by a new transaction is put back whole, or the present stays
+    hint: `txupgrade rollback app-1` says what of its snapshot is damaged
+    hint: `txupgrade store export app-1 FILE --resource NAME` writes down a resource that is whole
+    ");
+    assert_eq!((bed.read("app/f03").as_str(), note(&bed).as_str()), ("new\n", "new"));
+}
+
+/// What each kind of damage to the archives does: all of them, one after the other.
+#[test]
+fn whatever_happens_to_an_archive_is_said_and_nothing_wrong_is_put_back() {
+    type Damage = fn(&[PathBuf], usize);
+    let cases: [(&str, Damage); 5] = [
+        ("truncated", |all, at| {
+            let bytes = std::fs::read(&all[at]).unwrap();
+            std::fs::write(&all[at], &bytes[..bytes.len() * 2 / 3]).unwrap();
+        }),
+        ("emptied", |all, at| std::fs::write(&all[at], "").unwrap()),
+        ("deleted", |all, at| std::fs::remove_file(&all[at]).unwrap()),
+        ("swapped", |all, at| {
+            let (one, other) = (std::fs::read(&all[at]).unwrap(), std::fs::read(&all[(at + 1) % all.len()]).unwrap());
+            std::fs::write(&all[at], other).unwrap();
+            std::fs::write(&all[(at + 1) % all.len()], one).unwrap();
+        }),
+        ("overwritten", |all, at| std::fs::write(&all[at], noise(9, 5000)).unwrap()),
+    ];
+    let (mut refused, mut whole) = (0, 0);
+    for (what, damage) in cases {
+        let bed = bed();
+        bed.run(&["begin", "app.toml"]).ends(0);
+        bed.run(&["apply"]).ends(0);
+        let all = archives(&bed);
+        let mut is_back = false;
+        for at in 0..all.len() {
+            let kept: Vec<Vec<u8>> = all.iter().map(|path| std::fs::read(path).unwrap()).collect();
+            damage(&all, at);
+            bed.run(&["store", "verify"]).ends(8);
+            match bed.run(&["rollback", "app-1"]).status {
+                // Nothing of it was needed, or it is found where it is now.
+                0 => {
+                    assert_eq!((bed.read("app/f03"), note(&bed)), (noise(3, 3000), "old".to_owned()));
+                    whole += 1;
+                    is_back = true;
+                }
+                5 => {
+                    assert_eq!((bed.read("app/f03").as_str(), note(&bed).as_str()), ("new\n", "new"), "{what}");
+                    refused += 1;
+                }
+                other => panic!("{what}: {other}"),
+            }
+            all.iter().zip(kept).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+            if is_back {
+                break;
+            }
+        }
+        bed.run(&["store", "reindex"]).ends(0);
+        bed.run(&["store", "verify"]).ends(0);
+        if !is_back {
+            bed.run(&["rollback", "app-1"]).ends(0);
+        }
+        assert_eq!((bed.read("app/f03"), note(&bed)), (noise(3, 3000), "old".to_owned()), "{what}");
+    }
+    assert!(refused >= 8 && whole >= 1, "{refused} {whole}");
+}
