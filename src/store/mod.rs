@@ -10,7 +10,7 @@
 //! | `archive` | the `tar.zst` files and their frames |
 //! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
-//! | `manifest` | entries and heads |
+//! | `manifest`, `recorded` | entries and heads; entries beside a live tree |
 //! | `fetch` | reading and checking many objects, each frame once |
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
@@ -43,6 +43,7 @@ mod part;
 mod pax;
 mod prune;
 mod read;
+mod recorded;
 mod side;
 mod stage;
 mod stream;
@@ -59,6 +60,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Fault, OrSay, Result};
+use converge::Compared;
 use index::{Index, Place};
 use manifest::{Entries, StoredHead};
 use pack::{Class, Packer};
@@ -93,6 +95,7 @@ pub struct Store {
     tmp: Option<PathBuf>,
     index: Arc<Index>,
     kept: Mutex<VecDeque<KeptFrame>>,
+    compared: Mutex<Vec<Compared>>,
 }
 
 impl Store {
@@ -108,7 +111,7 @@ impl Store {
                 .or_say(|| format!("cannot create `{}`", wanted.display()))?;
         }
         let index = Arc::new(Index::open(&dir)?);
-        Ok(Store { dir, tmp: Some(tmp.to_owned()), index, kept: Mutex::default() })
+        Ok(Store { dir, tmp: Some(tmp.to_owned()), index, kept: Mutex::default(), compared: Mutex::default() })
     }
 
     /// Opens an existing store for reading only; nothing is created (works on a read-only state directory). `None` when
@@ -119,7 +122,7 @@ impl Store {
             return Ok(None);
         }
         let index = Arc::new(Index::open_read_only(&dir)?);
-        Ok(Some(Store { dir, tmp: None, index, kept: Mutex::default() }))
+        Ok(Some(Store { dir, tmp: None, index, kept: Mutex::default(), compared: Mutex::default() }))
     }
 
     fn archives(&self) -> PathBuf {
@@ -187,6 +190,12 @@ impl Store {
     /// What a manifest says of itself.
     pub fn head(&self, manifest: ObjectId) -> Result<Head> {
         Ok(self.stored_head(manifest)?.head)
+    }
+
+    /// Bytes of content that a manifest describes, and its entries.
+    pub fn size_of(&self, manifest: ObjectId) -> Result<(u64, u64)> {
+        let head = self.stored_head(manifest)?;
+        Ok((head.bytes, head.entries))
     }
 
     /// Whether it has the object.

@@ -66,6 +66,50 @@ fn write_data(file: &File, extents: &[(u64, u64)], mut bytes: &[u8], mut from: u
     Ok(())
 }
 
+/// Adds the objects that an entry needs, for file number `file`.
+fn wants_of(
+    store: &Store,
+    entry: &Entry,
+    file: u32,
+    wants: &mut Vec<Want<(u32, u64)>>,
+    bad: &mut Vec<(ObjectId, Error)>,
+) -> Result<()> {
+    let mut offset = 0;
+    let listed = chunks_of(store, entry, &mut |id, length| {
+        match store.index.find(id)? {
+            None => bad.push((id, Error::new(format!("the object `{id}` is not in the store")))),
+            Some(found) if found.length != length => {
+                bad.push((id, Error::new(format!("the object `{id}` has another length"))));
+            }
+            Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
+        }
+        offset += u64::from(length);
+        Ok(())
+    });
+    match listed {
+        Err(error) if error.fault == Fault::Damage => {
+            bad.push((entry.list.first().copied().unwrap_or(ObjectId::of(b"")), error));
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+fn builds(fixes: &[Fix]) -> impl Iterator<Item = &Entry> {
+    fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None })
+}
+
+/// Reads and checks every object that building needs, and builds nothing. Returns bytes read.
+pub(crate) fn rehearse(store: &Store, anchor: &Anchor, fixes: &[Fix], tell: &dyn Fn(u64, u64)) -> Result<u64> {
+    let (mut wants, mut bad) = (Vec::new(), Vec::new());
+    for entry in builds(fixes).filter(|entry| entry.link.is_none() && !entry.mount) {
+        wants_of(store, entry, 0, &mut wants, &mut bad)?;
+    }
+    let fetched = fetch(store, wants, OnBad::GoOn, tell, &|_, _| Ok(()))?;
+    bad.extend(fetched.bad);
+    if bad.is_empty() { Ok(fetched.bytes) } else { Err(damage(store, anchor, builds(fixes), &bad)?) }
+}
+
 /// Builds all that is to be built. After an error nothing in the resource has changed.
 pub(crate) fn stage(
     store: &Store,
@@ -85,20 +129,19 @@ pub(crate) fn stage(
         files: Vec::new(),
         parent: None,
     };
-    let builds = || fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None });
     let mut bad = Vec::new();
-    for entry in builds() {
+    for entry in builds(fixes) {
         let place = stage.place(entry);
         stage.begin(entry, &place, &mut bad)?;
     }
     stage.fill(&mut bad, tell)?;
     if !bad.is_empty() {
-        return Err(damage(store, anchor, builds(), &bad)?);
+        return Err(damage(store, anchor, builds(fixes), &bad)?);
     }
     stage.open.clear();
     stage.parent = None;
     let mut dirs: Vec<(&Entry, Vec<u8>)> = Vec::new();
-    for entry in builds() {
+    for entry in builds(fixes) {
         let place = stage.place(entry);
         while let Some((dir, at)) = dirs.pop_if(|(dir, _)| !is_inside(&entry.path.0, &dir.path.0)) {
             stage.complete(dir, &at)?;
@@ -197,25 +240,7 @@ impl Stage<'_> {
         }
         let file = u32::try_from(self.files.len()).or_say(|| "too many files")?;
         self.files.push(BuiltFile { place: place.to_vec(), extents: entry.extents.clone() });
-        let (mut offset, wants, store) = (0, &mut self.wants, self.store);
-        let listed = chunks_of(store, entry, &mut |id, length| {
-            match store.index.find(id)? {
-                None => bad.push((id, Error::new(format!("the object `{id}` is not in the store")))),
-                Some(found) if found.length != length => {
-                    bad.push((id, Error::new(format!("the object `{id}` has another length"))));
-                }
-                Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
-            }
-            offset += u64::from(length);
-            Ok(())
-        });
-        match listed {
-            Err(error) if error.fault == Fault::Damage => {
-                bad.push((entry.list.first().copied().unwrap_or(ObjectId::of(b"")), error));
-                Ok(())
-            }
-            done => done,
-        }
+        wants_of(self.store, entry, file, &mut self.wants, bad)
     }
 
     /// Reads, checks and writes the content.

@@ -67,6 +67,52 @@ impl Store {
         if bad.is_empty() { Ok(fetched.bytes) } else { Err(self.explain(&heads, &bad)?) }
     }
 
+    /// Reads back what was written for `manifests`: whole archives that were never read back and hold something they
+    /// need. What is in others was read back before. An error (`Fault::Damage`) says what is damaged and which files it hits.
+    /// Returns bytes read.
+    pub fn prove_written(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<u64> {
+        let (mut archives, others) = self.index.unproved()?;
+        let mut heads = Vec::new();
+        for &manifest in manifests {
+            heads.push(self.stored_head(manifest)?);
+        }
+        if !others.is_empty() {
+            self.index.hurry()?;
+            let mut needed = HashSet::new();
+            for head in &heads {
+                self.each_object(head, &mut |id| {
+                    needed.extend(self.index.find(id)?.map(|place| place.archive));
+                    Ok(())
+                })?;
+            }
+            archives.extend(others.into_iter().filter(|archive| needed.contains(archive)));
+        }
+        let read: HashSet<u32> = archives.iter().copied().collect();
+        let mut wants = Vec::new();
+        if !read.is_empty() {
+            self.index.each_object(&mut |id, place| {
+                if read.contains(&place.archive) {
+                    wants.push(Want { place, id, what_for: () });
+                }
+            })?;
+        }
+        let fetched = fetch(self, wants, OnBad::GoOn, progress, &|_, _| Ok(()))?;
+        if fetched.bad.is_empty() {
+            self.index.proved(&archives)?;
+            return Ok(fetched.bytes);
+        }
+        let bad: HashMap<ObjectId, Error> = fetched.bad.into_iter().collect();
+        let mut hit = false;
+        for head in &heads {
+            hit |= head.chunks.iter().any(|id| bad.contains_key(id));
+            self.each_object(head, &mut |id| {
+                hit |= bad.contains_key(&id);
+                Ok(())
+            })?;
+        }
+        if hit { Err(self.explain(&heads, &bad)?) } else { Ok(fetched.bytes) }
+    }
+
     /// Every object that a manifest needs beside its own chunks, which are read on the way.
     fn each_object(&self, head: &StoredHead, each: &mut dyn FnMut(ObjectId) -> Result<()>) -> Result<()> {
         let mut entries = self.entries(head);
