@@ -30,10 +30,12 @@ impl World<'_> {
     /// Does what `task` says.
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
         self.make_scratch()?;
-        let restores = matches!(task.action, Action::Restore | Action::Reinstate);
-        if !restores && !(task.action == Action::Recheck && task.subject.starts_with(&of_resource(""))) {
+        // What was seen of resources counts as long as nothing else has run.
+        if !matches!(task.action, Action::Restore | Action::Reinstate) {
             self.ground.store.forget_compared();
         }
+        let rechecked = task.action == Action::Recheck;
+        self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
         match self.act_on(&job) {
             Ok(mut output) => {
@@ -115,9 +117,9 @@ impl World<'_> {
             VERSION => self.require_version(job),
             ROOM => self.require_room(job.state),
             SNAPSHOT => {
-                let manifests = self.target.manifests.iter().map(|(name, &manifest)| (name.clone(), manifest)).collect();
-                let undoes = job.state.itinerary().forward.iter().any(|task| task.id.action == Action::Undo);
-                self.prove_needed(job, manifests, undoes)
+                let manifests: Vec<ObjectId> = self.target.manifests.values().copied().collect();
+                let read = self.ground.store.prove(&manifests, &self.telling(job))?;
+                Ok(Output::note(format!("{} read", bytes(read))))
             }
             subject => {
                 if let Some(name) = subject.strip_prefix(&of_resource("")) {
@@ -298,18 +300,9 @@ impl World<'_> {
             Some((task.subject.clone(), output.manifest.as_ref()?.parse().ok()?))
         };
         let manifests: Vec<(String, ObjectId)> = captured.filter_map(manifest).collect();
+        // What an undo leaves to be restored is not known before it has run.
         let undoes = job.state.forward().any(|(task, _)| self.has_undo(&task.id));
-        self.prove_needed(job, manifests, undoes)
-    }
 
-    fn has_undo(&self, task: &TaskId) -> bool {
-        matches!(task.action, Action::Prepare | Action::Apply)
-            && self.step(&task.subject).is_ok_and(|step| step.kind.has_undo())
-    }
-
-    /// Reads and checks what restoring these resources to these manifests needs. What an undo leaves to be restored is not
-    /// known before it has run: then that is all of them.
-    fn prove_needed(&self, job: &Job<'_>, manifests: Vec<(String, ObjectId)>, undoes: bool) -> Result<Output> {
         let (mut read, mut rest) = (0, Vec::new());
         for (name, manifest) in manifests {
             if undoes {
@@ -326,6 +319,11 @@ impl World<'_> {
         }
         read += self.ground.store.prove(&rest, &self.telling(job))?;
         Ok(Output::note(format!("{} read", bytes(read))))
+    }
+
+    fn has_undo(&self, task: &TaskId) -> bool {
+        matches!(task.action, Action::Prepare | Action::Apply)
+            && self.step(&task.subject).is_ok_and(|step| step.kind.has_undo())
     }
 
     /// Tells the monitor how far a task is.
@@ -368,10 +366,11 @@ impl World<'_> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
         let changes = resource.kind.restore(&cx, manifest)?;
-        if !self.ground.store.remembers(manifest) {
+        if !resource.kind.precaptures() {
             // Programs of its own may have run.
             self.ground.store.forget_compared();
         }
+        *self.restored.borrow_mut() = Some((resource.name.to_string(), manifest));
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
             1 => "1 item put back".to_owned(),
@@ -407,6 +406,10 @@ impl World<'_> {
             Heading::Backward(_) => manifest_of(job.state, Action::Capture, name)
                 .ok_or_else(|| Error::new(format!("`{name}` was not captured")))?,
         };
+        // A restore ends with an empty diff.
+        if self.restored.borrow_mut().take().is_some_and(|restored| restored == (name.to_owned(), manifest)) {
+            return Ok(Output::note("as it was"));
+        }
         let changes = resource.kind.diff(&self.cx(job, name, resource.line.as_deref()), manifest)?;
         if changes.is_empty() {
             return Ok(Output::note("as it was"));

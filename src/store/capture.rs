@@ -16,7 +16,7 @@ use super::live::{Anchor, Facts};
 use super::manifest::{Entry, ManifestWriter, Time, Type, chunks_of, is_untouched, order};
 use super::object::{Bytes, ObjectId};
 use super::pack::Packer;
-use super::recorded::{ReadAhead, Recorded, Simple};
+use super::recorded::{Content, ReadAhead, Recorded, content_of};
 use super::tree::{Protect, Tree};
 use super::walk::{Found, Walk, Whose};
 use super::{Head, Store, cores, meta, read};
@@ -312,12 +312,16 @@ impl Base {
         };
         let Some(old) = old else { return Ok(None) };
         if old.is_plainly_untouched(live, self.started)
-            && let Some(content) = old.simple(live)
+            && let Some(line) = old.line()
         {
-            return Ok(match content {
-                Simple::Nothing => Some(Ready::Same(old, 0)),
-                Simple::Object(id) => packer.has(id)?.then_some(Ready::Same(old, live.size)),
-            });
+            // Holes are not content.
+            match content_of(line) {
+                Content::Nothing if live.kind != Type::File || live.size == 0 => return Ok(Some(Ready::Same(old, 0))),
+                Content::Object(id) if live.size <= live.blocks * 512 => {
+                    return Ok(packer.has(id)?.then_some(Ready::Same(old, live.size)));
+                }
+                _ => {}
+            }
         }
         let entry = old.into_entry()?;
         let same = entry.link.is_none() && !entry.torn && is_untouched(&entry, live, self.started);

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
+use super::fetch::Held;
 use super::live::{Anchor, Facts, split};
 use super::manifest::StoredHead;
 use super::meta;
@@ -28,14 +29,8 @@ use crate::resource::{Change, Changes};
 const ROUNDS: usize = 2;
 
 impl Store {
-    /// How the live tree differs from the manifest. Changes nothing. Right after a restore this is what the restore saw at
-    /// its end.
+    /// How the live tree differs from the manifest. Changes nothing.
     pub fn diff_tree(&self, manifest: ObjectId, tree: &Tree) -> Result<Changes> {
-        if let Some(last) = self.lock_compared().last()
-            && last.is_of(manifest, tree)
-        {
-            return Ok(Changes { items: last.comparison.changes.clone() });
-        }
         let head = self.stored_head(manifest)?;
         let anchor = Anchor::at(&tree.path)?;
         let compared = self.compare(&head, tree, anchor.as_ref(), b"")?;
@@ -51,19 +46,14 @@ impl Store {
         };
         self.index.hurry()?;
         let comparison = self.compare(&head, tree, Some(&anchor), b"")?;
-        let read = stage::rehearse(self, &anchor, &comparison.fixes, tell)?;
-        self.lock_compared().push(Compared { manifest, tree: tree.clone(), comparison });
+        let (read, held) = stage::rehearse(self, &anchor, &comparison.fixes, tell)?;
+        self.lock_compared().push(Compared { manifest, tree: tree.clone(), comparison, held });
         Ok(read)
     }
 
     /// Forgets what was compared: something has run since.
     pub fn forget_compared(&self) {
         self.lock_compared().clear();
-    }
-
-    /// Whether it remembers how a live tree differs from `manifest`.
-    pub fn remembers(&self, manifest: ObjectId) -> bool {
-        self.lock_compared().iter().any(|compared| compared.manifest == manifest)
     }
 
     fn lock_compared(&self) -> std::sync::MutexGuard<'_, Vec<Compared>> {
@@ -75,7 +65,10 @@ impl Store {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
-        compare(self, head, anchor, &Arc::new(protect), part)
+        tracing::debug!("compares {} with {}", tree.path.display(), head.head.tx);
+        let compared = compare(self, head, anchor, &Arc::new(protect), part);
+        tracing::debug!("has compared");
+        compared
     }
 
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
@@ -118,9 +111,11 @@ impl Store {
             Some(part) => relative(part, tree, &anchor)?,
         };
         let compare = || self.compare(&head, tree, Some(&anchor), &part);
-        let whole = part.is_empty();
-        let remembered = if whole { self.recall(manifest, tree) } else { None };
-        let first = remembered.map_or_else(compare, Ok)?;
+        let remembered = if part.is_empty() { self.recall(manifest, tree) } else { None };
+        let (first, mut held) = match remembered {
+            Some(compared) => (compared.comparison, compared.held),
+            None => (compare()?, Held::new()),
+        };
         refuse(&first, &anchor)?;
         let mut items = first.changes.clone();
         items.extend(first.kept.clone());
@@ -130,34 +125,37 @@ impl Store {
             if now.fixes.is_empty() {
                 break;
             }
-            self.fix(&anchor, &now.fixes, tx, tell)?;
+            self.fix(&anchor, (&now.fixes, &held), tx, tell)?;
+            held = Held::new();
             now = compare()?;
             refuse(&now, &anchor)?;
         }
         if !now.changes.is_empty() {
             return Err(differs_still(&anchor, &now.changes));
         }
-        if whole {
-            self.lock_compared().push(Compared { manifest, tree: tree.clone(), comparison: now });
-        }
         Ok(Changes { items })
     }
 
     /// Takes what is remembered of the tree.
-    fn recall(&self, manifest: ObjectId, tree: &Tree) -> Option<Comparison> {
+    fn recall(&self, manifest: ObjectId, tree: &Tree) -> Option<Compared> {
         let mut all = self.lock_compared();
-        let at = all.iter().position(|compared| compared.is_of(manifest, tree))?;
-        Some(all.remove(at).comparison)
+        let at = all.iter().position(|compared| compared.manifest == manifest && compared.tree == *tree)?;
+        Some(all.remove(at))
     }
 
     /// Builds what is to be built, and puts it in place.
-    fn fix(&self, anchor: &Anchor, fixes: &[Fix], tx: &str, tell: &dyn Fn(u64, u64)) -> Result<()> {
+    fn fix(&self, anchor: &Anchor, (fixes, held): (&[Fix], &Held), tx: &str, tell: &dyn Fn(u64, u64)) -> Result<()> {
         let side = Side::make(anchor, tx)?;
-        match stage(self, anchor, &side, fixes, tell).and_then(|staged| side.sync().map(|()| staged)) {
+        tracing::debug!("builds beside {}", anchor.shown(b""));
+        let staged = stage(self, anchor, &side, (fixes, held), tell);
+        tracing::debug!("syncs what was built");
+        match staged.and_then(|staged| side.sync().map(|()| staged)) {
             Ok(staged) => {
+                tracing::debug!("puts it in place");
                 let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
                 side.keep_parent_time();
                 swapped?;
+                tracing::debug!("syncs what was put in place");
                 side.sync()
             }
             Err(error) => {
@@ -174,12 +172,7 @@ pub(super) struct Compared {
     manifest: ObjectId,
     tree: Tree,
     comparison: Comparison,
-}
-
-impl Compared {
-    fn is_of(&self, manifest: ObjectId, tree: &Tree) -> bool {
-        self.manifest == manifest && self.tree == *tree
-    }
+    held: Held,
 }
 
 /// A path in the tree, as entries are named.

@@ -263,6 +263,12 @@ impl Index {
         self.lock().present.get(&archive).map(|&name| archive::path_of(&self.archives, name))
     }
 
+    /// The name and file of an archive that is there.
+    pub(crate) fn archive(&self, archive: u32) -> Option<(ArchiveName, PathBuf)> {
+        let name = *self.lock().present.get(&archive)?;
+        Some((name, archive::path_of(&self.archives, name)))
+    }
+
     /// How many objects it knows.
     pub(crate) fn count(&self) -> Result<u64> {
         let count = self.lock().db.query_row("SELECT count(*) FROM object", [], |row| row.get::<_, i64>(0));

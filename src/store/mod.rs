@@ -16,7 +16,7 @@
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -40,6 +40,7 @@ mod meta;
 mod object;
 mod pack;
 mod part;
+mod patch;
 mod pax;
 mod prune;
 mod read;
@@ -178,12 +179,20 @@ impl Store {
     }
 
     fn read_frame(&self, place: Place) -> Result<Vec<u8>> {
+        let mut opener = archive::Opener::default();
+        self.open_frame(place, &mut opener)?;
+        Ok(opener.into_tar())
+    }
+
+    /// Reads a place's frame into `opener`.
+    fn open_frame<'o>(&self, place: Place, opener: &'o mut archive::Opener) -> Result<&'o [u8]> {
         let path =
             self.index.path(place.archive).ok_or_else(|| Error::new("an archive is missing").fault(Fault::Damage))?;
         let file = File::open(&path)
             .or_say(|| format!("cannot open the archive `{}`", path.display()))
             .map_err(|e| e.fault(Fault::Damage))?;
-        archive::read_frame(&file, place.frame, place.packed.into())
+        opener
+            .read(&file, place.frame, place.packed.into())
             .map_err(|e| e.within(format!("the archive `{}` is damaged", path.display())))
     }
 

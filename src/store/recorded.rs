@@ -26,11 +26,28 @@ pub(crate) enum Recorded {
     Entry(Box<Entry>),
 }
 
-/// What an unchanged entry has of content.
+/// What an entry has of content, as far as its line tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Simple {
+pub(crate) enum Content {
     Nothing,
     Object(ObjectId),
+    /// There is more to it: the entry has to be read.
+    More,
+}
+
+/// What the entry of a line has of content. A name cannot mislead it: a quote in a name is escaped.
+pub(crate) fn content_of(line: &[u8]) -> Content {
+    const HEX: usize = 64;
+    const KEY: &[u8] = b",\"object\":\"";
+    if let Some(body) = line.strip_suffix(b"\"}")
+        && let Some((before, hex)) = body.split_last_chunk::<HEX>()
+        && before.ends_with(KEY)
+    {
+        let id = std::str::from_utf8(hex).ok().and_then(|hex| hex.parse().ok());
+        return id.map_or(Content::More, Content::Object);
+    }
+    let has = |key: &[u8]| memchr::memmem::find(line, key).is_some();
+    if has(b",\"object\":") || has(b",\"list\":") { Content::More } else { Content::Nothing }
 }
 
 impl Recorded {
@@ -92,17 +109,6 @@ impl Recorded {
         let others = [&b",\"nlink\""[..], b",\"size\""];
         let ends = rest.starts_with(b",") || rest == b"}";
         (ends && !others.iter().any(|other| rest.starts_with(other))).then_some(rest)
-    }
-
-    /// The content of an entry that is [plainly untouched](Recorded::is_plainly_untouched); `None` when there is more to it than
-    /// one object.
-    pub(crate) fn simple(&self, live: &Facts) -> Option<Simple> {
-        let rest = self.rest(live)?;
-        if rest == b"}" {
-            return (live.kind == Type::Dir || live.size == 0).then_some(Simple::Nothing);
-        }
-        let hex = rest.strip_prefix(b",\"object\":\"")?.strip_suffix(b"\"}")?;
-        Some(Simple::Object(std::str::from_utf8(hex).ok()?.parse().ok()?))
     }
 }
 
@@ -210,7 +216,8 @@ mod tests {
         let mut recorded = Entry { object: Some(object), ..meta::entry(b"a/b c".to_vec(), &facts()) };
         assert_eq!(line(&recorded).path(), b"a/b c");
         assert!(line(&recorded).is_plainly_untouched(&facts(), LATER));
-        assert_eq!(line(&recorded).simple(&facts()), Some(Simple::Object(object)));
+        let content = |entry: &Entry| content_of(&serde_json::to_vec(entry).unwrap());
+        assert_eq!(content(&recorded), Content::Object(object));
         assert!(!line(&recorded).is_plainly_untouched(&facts(), Time(5, 7)), "racy");
         let changes: [&dyn Fn(&mut Facts); 12] = [
             &|f| f.kind = Type::Dir,
@@ -241,11 +248,17 @@ mod tests {
         }
         recorded.xattrs = vec![(Bytes(b"user.a".to_vec()), Bytes(b"v".to_vec()))];
         assert!(line(&recorded).is_plainly_untouched(&facts(), LATER));
-        assert_eq!(line(&recorded).simple(&facts()), None);
+        assert_eq!(content(&recorded), Content::Object(object));
+        recorded.torn = true;
+        assert_eq!(content(&recorded), Content::More);
+        (recorded.torn, recorded.object, recorded.list) = (false, None, vec![object]);
+        assert_eq!(content(&recorded), Content::More);
         let empty = Facts { size: 0, ..facts() };
         let recorded = meta::entry(b"".to_vec(), &empty);
         assert!(line(&recorded).is_plainly_untouched(&empty, LATER));
-        assert_eq!(line(&recorded).simple(&empty), Some(Simple::Nothing));
+        assert_eq!(content(&recorded), Content::Nothing);
+        let named = meta::entry(b"\",\"object\":\"x\"}".to_vec(), &empty);
+        assert_eq!(content(&named), Content::Nothing);
         assert!(!line(&recorded).is_plainly_untouched(&facts(), LATER));
     }
 
