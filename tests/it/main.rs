@@ -5,6 +5,7 @@
 
 mod bed;
 mod command_line;
+mod damage;
 mod fidelity;
 mod invalid;
 mod kill;
