@@ -11,6 +11,7 @@ mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod points;
 mod readme;
 mod rules;
 mod tree;
