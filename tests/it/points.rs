@@ -101,6 +101,9 @@ fn tell(title: &str, rows: &[Row]) {
     let wrong: Vec<&String> = rows.iter().flat_map(|row| &row.otherwise).collect();
     let table = Table(title, rows).to_string();
     println!("\n{table}");
+    for one in rows.iter().flat_map(|row| &row.stuck).take(SHOWN) {
+        println!("- stuck first: {one}");
+    }
     for one in wrong.iter().take(SHOWN) {
         println!("- {one}\n");
     }

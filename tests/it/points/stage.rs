@@ -35,8 +35,8 @@ pub struct Stage<'a> {
 /// How it ended, when that is not otherwise.
 struct Settled {
     world: World,
-    /// Whether `recover` alone did not settle it.
-    was_stuck: bool,
+    /// Where `recover` alone did not settle it: at what it was stuck.
+    stuck: Option<String>,
 }
 
 impl<'a> Stage<'a> {
@@ -65,13 +65,13 @@ impl<'a> Stage<'a> {
             }
             said
         };
-        let (world, was_stuck) = self.disturbed_by(run, &[0, 1, 3, 4, 5]);
-        row.count(&Deed { scenario: self.scenario, first, at, second }, world, was_stuck);
+        let (world, stuck) = self.disturbed_by(run, &[0, 1, 3, 4, 5]);
+        row.count(&Deed { scenario: self.scenario, first, at, second }, world, stuck);
     }
 
     /// Begins anew, lets `run` run the command in its way, and looks where that led to. `statuses` are those that it may
     /// end with where it is not killed.
-    pub fn disturbed_by(&self, run: impl FnOnce(&Ground) -> Said, statuses: &[i32]) -> (World, bool) {
+    pub fn disturbed_by(&self, run: impl FnOnce(&Ground) -> Said, statuses: &[i32]) -> (World, Option<String>) {
         self.ground.reset(START);
         let said = run(&self.ground);
         let told = format!("it ended with {}, and said:\n{}{}", said.status, said.out, said.err);
@@ -81,8 +81,8 @@ impl<'a> Stage<'a> {
             _ => Err("that is no exit status for a failure".to_owned()),
         };
         match settled {
-            Ok(settled) => (settled.world, settled.was_stuck),
-            Err(why) => (World::Otherwise(format!("{why}\n{told}")), false),
+            Ok(settled) => (settled.world, settled.stuck),
+            Err(why) => (World::Otherwise(format!("{why}\n{told}")), None),
         }
     }
 
@@ -94,15 +94,15 @@ impl<'a> Stage<'a> {
         let died = said.status == KILLED;
         let settle = || -> Result<Settled, String> {
             let mut known = self.known;
-            let was_stuck = match recovered.status {
-                0 => false,
+            let stuck = match recovered.status {
+                0 => None,
                 // What failed on the way back has to be tried again by a person.
                 5 if !died => {
                     ends(ground, &["rollback"], &[0, 4])?;
                     ends(ground, &["recover"], &[0])?;
-                    true
+                    Some(recovered.err.replace('\n', "; "))
                 }
-                4 if !died => false,
+                4 if !died => None,
                 _ => return Err("recover does not settle it".to_owned()),
             };
             let place = ground.history()?.first().cloned().unwrap_or_default();
@@ -119,7 +119,7 @@ impl<'a> Stage<'a> {
                 (0, World::Before) if self.scenario.status == 0 => Some("its exit status says that it was done"),
                 _ => None,
             };
-            claims.map_or(Ok(Settled { world, was_stuck }), |claims| Err(claims.to_owned()))
+            claims.map_or(Ok(Settled { world, stuck }), |claims| Err(claims.to_owned()))
         };
         settle().map_err(|why| format!("{why}\n{told}"))
     }

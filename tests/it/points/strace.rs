@@ -66,8 +66,8 @@ fn hit(scenario: &Scenario, seed: u64, places: usize, mut share: Share) -> Vec<R
                 HITS.fetch_add(usize::from(hit), Ordering::Relaxed);
                 said
             };
-            let (world, was_stuck) = stage.disturbed_by(run, &STATUSES);
-            row.count(&format!("{}, {calls} {injected} when={when}", scenario.name), world, was_stuck);
+            let (world, stuck) = stage.disturbed_by(run, &STATUSES);
+            row.count(&format!("{}, {calls} {injected} when={when}", scenario.name), world, stuck);
         }
         rows.push(row);
     }

@@ -19,8 +19,8 @@ pub struct Row {
     pub points: usize,
     pub before: usize,
     pub after: usize,
-    /// How many of these were stuck until somebody tried again.
-    pub stuck: usize,
+    /// Which of these were stuck until somebody tried again, and at what.
+    pub stuck: Vec<String>,
     /// What was faulty, and why that is neither before nor after.
     pub otherwise: Vec<String>,
 }
@@ -30,13 +30,13 @@ impl Row {
         Row { name: name.into(), points, ..Row::default() }
     }
 
-    pub fn count(&mut self, fault: &dyn fmt::Display, world: World, was_stuck: bool) {
+    pub fn count(&mut self, fault: &dyn fmt::Display, world: World, stuck: Option<String>) {
         match world {
             World::Before => self.before += 1,
             World::After => self.after += 1,
             World::Otherwise(why) => self.otherwise.push(format!("{fault}: {why}")),
         }
-        self.stuck += usize::from(was_stuck);
+        self.stuck.extend(stuck.map(|at| format!("{fault}: {at}")));
     }
 
     pub fn add(&mut self, other: Row) {
@@ -44,7 +44,7 @@ impl Row {
         self.points = self.points.max(other.points);
         self.before += other.before;
         self.after += other.after;
-        self.stuck += other.stuck;
+        self.stuck.extend(other.stuck);
         self.otherwise.extend(other.otherwise);
     }
 }
@@ -62,7 +62,7 @@ impl fmt::Display for Table<'_> {
         for row in self.1.iter().chain([&sum]) {
             let Row { name, before, after, stuck, otherwise, .. } = row;
             let points = if row.points > 0 { row.points.to_string() } else { String::new() };
-            let (faults, otherwise) = (before + after + otherwise.len(), otherwise.len());
+            let (faults, otherwise, stuck) = (before + after + otherwise.len(), otherwise.len(), stuck.len());
             writeln!(f, "{name:<44} {points:>6} {faults:>7} {before:>7} {after:>7} {otherwise:>10} {stuck:>14}")?;
         }
         Ok(())
