@@ -83,6 +83,13 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
             let how = format!("what {} did stays: no resource holds it, and it has no undo", words::list(&steps));
             text.went_back(standing, &how, more);
         }
+        Place::Ended { outcome: Outcome::RolledBack, unsound }
+            if unsound.iter().all(|task| task.action == Action::Undo) =>
+        {
+            let steps: Vec<String> = unsound.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
+            let how = format!("what the undo of {} did stays: no step is run again by itself", words::list(&steps));
+            text.went_back(standing, &how, more);
+        }
         Place::Ended { outcome: Outcome::RolledBack, .. } => {
             text.went_back(standing, "everything was restored, but the recheck does not pass", more);
         }
@@ -150,6 +157,10 @@ pub(crate) fn advice(standing: &Standing, steps: Steps) -> Vec<(Lead, String)> {
     let hint = |line: String| (Lead::Hint, line);
     let back = next(format!("`txupgrade rollback {tx}` puts everything back"));
     match &standing.place {
+        Place::Ended { unsound, .. } if unsound.iter().any(|task| task.action == Action::Undo) => {
+            let undone = standing.undoes.iter();
+            undone.map(|undone| hint(format!("after a fix, `txupgrade rollback {undone}` undoes all of it"))).collect()
+        }
         Place::Ended { .. } => Vec::new(),
         Place::Captured if steps == Steps::Done => {
             vec![next(format!("`txupgrade commit {tx}` after the upgrade by hand")), back]

@@ -13,6 +13,7 @@ mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod points;
 mod readme;
 mod rules;
 mod tree;
