@@ -88,17 +88,16 @@ pub(super) struct Moment {
 impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
-        let mut world =
-            World {
-                ground,
-                bound,
-                tx,
-                bases: BTreeMap::new(),
-                target: Target::default(),
-                measures: false,
-                paths: Vec::new(),
-                restored: RefCell::default(),
-            };
+        let mut world = World {
+            ground,
+            bound,
+            tx,
+            bases: BTreeMap::new(),
+            target: Target::default(),
+            measures: false,
+            paths: Vec::new(),
+            restored: RefCell::default(),
+        };
         world.paths = world.resource_paths()?;
         Ok(world)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use super::built::Built;
 use super::live::{Anchor, Facts};
 use super::manifest::{Entry, StoredHead, Time, Type, is_untouched, order};
 use super::object::Bytes;
@@ -68,10 +69,11 @@ pub(crate) fn compare(
     anchor: Option<&Anchor>,
     protect: &Arc<Protect>,
     part: &[u8],
+    built: &Built,
 ) -> Result<Comparison> {
     std::thread::scope(|scope| {
         let entries = ReadAhead::start(scope, store.entries(head));
-        side_by_side(store, head, anchor, protect, part, entries)
+        side_by_side(store, head, anchor, protect, part, built, entries)
     })
 }
 
@@ -81,6 +83,7 @@ fn side_by_side(
     anchor: Option<&Anchor>,
     protect: &Arc<Protect>,
     part: &[u8],
+    built: &Built,
     mut entries: ReadAhead,
 ) -> Result<Comparison> {
     let mut walk = anchor.map(|anchor| Walk::new(anchor, protect));
@@ -88,6 +91,7 @@ fn side_by_side(
         store,
         anchor,
         protect,
+        built,
         started: head.started,
         levels: Vec::new(),
         seen: HashMap::new(),
@@ -184,6 +188,7 @@ struct Work<'a> {
     store: &'a Store,
     anchor: Option<&'a Anchor>,
     protect: &'a Protect,
+    built: &'a Built,
     started: Time,
     levels: Vec<Level>,
     /// Live files with several names, and which entry of the manifest they are.
@@ -382,7 +387,7 @@ impl Work<'_> {
         }
         let mut details = Vec::new();
         let mut rebuild = false;
-        if !is_untouched(entry, facts, self.started) {
+        if !is_untouched(entry, facts, self.started) && !self.built.is(entry, facts) {
             (details, rebuild) = self.closely(entry, live)?;
             // The inode may be shared with something outside.
             rebuild |= shared && !details.is_empty() && facts.ino != entry.ino;

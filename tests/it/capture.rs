@@ -13,7 +13,10 @@ use super::bed::Bed;
 
 fn bed() -> Bed {
     let bed = Bed::new();
-    bed.write("p.toml", "format = 1\nname = \"p\"\n\n[[resource]]\nname = \"tree\"\nkind = \"path\"\npath = \"tree\"\n");
+    bed.write(
+        "p.toml",
+        "format = 1\nname = \"p\"\n\n[[resource]]\nname = \"tree\"\nkind = \"path\"\npath = \"tree\"\n",
+    );
     bed
 }
 
@@ -100,7 +103,7 @@ fn of_a_tree_that_changes_no_torn_file_is_kept_as_good() {
         let mut torn = 0;
         for number in 1..=SNAPSHOTS {
             let said = bed.run(&["--json", "snapshot", "p.toml"]);
-            let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+            let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}", said.out));
             assert_eq!(told["exit"], 0, "{told:#}");
             let warnings = told["warnings"].to_string();
             for (name, content) in snapshot(bed, number) {
@@ -130,7 +133,8 @@ fn snapshot(bed: &Bed, number: usize) -> BTreeMap<String, Vec<u8>> {
     bed.run(&["store", "export", &format!("p-{number}"), &tar]).ends(0);
     let out = bed.path(format!("out-{number}"));
     std::fs::create_dir(&out).unwrap();
-    let status = Command::new("tar").arg("--zstd").arg("-xpf").arg(bed.path(&tar)).arg("-C").arg(&out).status().unwrap();
+    let status =
+        Command::new("tar").arg("--zstd").arg("-xpf").arg(bed.path(&tar)).arg("-C").arg(&out).status().unwrap();
     assert!(status.success());
     let files = std::fs::read_dir(out.join("tree")).unwrap().map(|file| file.unwrap());
     files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()

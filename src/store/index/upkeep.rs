@@ -84,7 +84,10 @@ impl Index {
             let rows = query.query_map([], |row| row.get(0))?;
             rows.collect()
         };
-        let there = all().map_err(|error| wrong(error, CANNOT_READ))?.into_iter().filter(|number| state.present.contains_key(number));
+        let there = all()
+            .map_err(|error| wrong(error, CANNOT_READ))?
+            .into_iter()
+            .filter(|number| state.present.contains_key(number));
         Ok(there.partition(|number| state.fresh.contains(number)))
     }
 
