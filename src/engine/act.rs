@@ -31,7 +31,11 @@ impl World<'_> {
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
         self.make_scratch()?;
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
-        match self.act_on(&job) {
+        let acted = self.act_on(&job).and_then(|output| {
+            // The journal is about to say that it is done, and a power cut must not take it back.
+            if task.action.changes_live() { self.sync().map(|()| output) } else { Ok(output) }
+        });
+        match acted {
             Ok(mut output) => {
                 output.note = job.log.masked(&output.note);
                 output.warnings.iter_mut().for_each(|warning| *warning = job.log.masked(warning));

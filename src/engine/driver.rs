@@ -11,7 +11,7 @@ use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::signal::Stop;
 use crate::sys::{clock, files, process};
-use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Reason, Runner, State, TaskId};
+use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Outcome, Purpose, Reason, Runner, State, TaskId};
 
 /// Drives one transaction.
 pub struct Driver<'a> {
@@ -70,6 +70,9 @@ impl<'a> Driver<'a> {
             .clone()
             .after(&event)
             .map_err(|illegal| Error::new(format!("`{}` is not in a state for this", self.tx)).because(illegal))?;
+        if settles_live(&event) && self.state.itinerary().purpose != Purpose::Snapshot {
+            self.world.sync()?;
+        }
         self.journal.append(&self.tx, &event)?;
         self.state = next;
         if let Some(line) = headline(&event) {
@@ -236,6 +239,11 @@ pub fn remaining(awaiting: &Event) -> Option<Duration> {
         return Duration::from_secs(*seconds).checked_sub(waited).filter(|left| !left.is_zero());
     }
     clock::until(until)
+}
+
+/// Whether what was done by hand, or by programs that were started again, counts as done from this event on.
+fn settles_live(event: &Event) -> bool {
+    matches!(event, Event::Skipped { .. } | Event::Ended { outcome: Outcome::Committed | Outcome::Released })
 }
 
 fn headline(event: &Event) -> Option<String> {

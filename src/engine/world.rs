@@ -15,9 +15,10 @@ use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
-use crate::store::{ObjectId, Store};
+use crate::store::{ObjectId, Stamps, Store};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
+use crate::sys::{files, mounts};
 use crate::tx::{Action, Heading, Purpose, State, TaskId};
 
 /// Where a transaction works.
@@ -66,6 +67,8 @@ pub struct World<'a> {
     pub bases: BTreeMap<String, ObjectId>,
     /// What a rollback of a committed transaction goes back to.
     pub target: Target,
+    /// Whether the times of files tell what has not changed since the capture.
+    pub stamps: Stamps,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
 }
@@ -84,8 +87,8 @@ pub(super) struct Moment {
 impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
-        let mut world =
-            World { ground, bound, tx, bases: BTreeMap::new(), target: Target::default(), paths: Vec::new() };
+        let (bases, target) = (BTreeMap::new(), Target::default());
+        let mut world = World { ground, bound, tx, bases, target, stamps: Stamps::Count, paths: Vec::new() };
         world.paths = world.resource_paths()?;
         Ok(world)
     }
@@ -188,6 +191,24 @@ impl<'a> World<'a> {
     /// The first path of each resource, in the order of the plan: what decides which contains which.
     pub fn roots(&self) -> Vec<Option<PathBuf>> {
         self.paths.iter().map(|paths| paths.first().cloned()).collect()
+    }
+
+    /// What was done to what the plan is about is on disk when this returns.
+    pub(super) fn sync(&self) -> Result<()> {
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        let mut paths: Vec<PathBuf> = self.paths.iter().flatten().cloned().collect();
+        for step in &self.bound.steps {
+            let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+            paths.extend(step.kind.replaces(&cx).unwrap_or_default());
+        }
+        let mut synced = BTreeSet::new();
+        for path in paths {
+            if synced.insert(mounts::device(&path)?) {
+                files::sync_filesystem(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Paths of other resources that are inside this one.
@@ -318,6 +339,7 @@ impl<'a> World<'a> {
             tmp: self.ground.tmp.to_path_buf(),
             left_out: self.inner_paths(subject),
             kept: Vec::new(),
+            stamps: self.stamps,
             store: self.ground.store,
             log,
             stop,

@@ -11,7 +11,7 @@ use super::live::{Anchor, Facts};
 use super::manifest::{Entry, StoredHead, Time, Type, order};
 use super::object::Bytes;
 use super::part::{Scope, Severed, is_inside, scope};
-use super::tree::{IsDir, Protect, Why};
+use super::tree::{IsDir, Protect, Stamps, Why};
 use super::walk::{Found, Walk, Whose};
 use super::{Store, content, meta};
 use crate::error::{OrSay, Result};
@@ -67,6 +67,7 @@ pub(crate) fn compare(
     anchor: Option<&Anchor>,
     protect: &Protect,
     part: &[u8],
+    stamps: Stamps,
 ) -> Result<Comparison> {
     let mut walk = anchor.map(|anchor| Walk::new(anchor, protect));
     let mut entries = store.entries(head);
@@ -74,7 +75,11 @@ pub(crate) fn compare(
         store,
         anchor,
         protect,
-        started: head.started,
+        started: match stamps {
+            Stamps::Count => head.started,
+            // Nothing is older than that.
+            Stamps::SayNothing => Time(i64::MIN, 0),
+        },
         levels: Vec::new(),
         seen: HashMap::new(),
         rebuilt: HashSet::new(),

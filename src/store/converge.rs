@@ -19,7 +19,7 @@ use super::meta;
 use super::object::ObjectId;
 use super::side::Side;
 use super::stage::{Staged, stage};
-use super::tree::{Protect, Tree};
+use super::tree::{Protect, Stamps, Tree};
 use crate::error::{Error, OrSay, Result};
 use crate::resource::Changes;
 
@@ -37,7 +37,7 @@ impl Store {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
-        compare(self, head, anchor, &protect, part)
+        compare(self, head, anchor, &protect, part, tree.stamps)
     }
 
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
@@ -96,7 +96,9 @@ impl Store {
                     return Err(error);
                 }
             }
-            let left = self.compare(&head, tree, Some(&anchor), &part)?;
+            // What differs from its own times has been found, and what was built is read.
+            let tree = Tree { stamps: Stamps::Count, ..tree.clone() };
+            let left = self.compare(&head, &tree, Some(&anchor), &part)?;
             if !left.changes.is_empty() {
                 return Err(differs_still(&anchor, &left));
             }

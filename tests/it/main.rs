@@ -5,12 +5,14 @@
 
 mod bed;
 mod command_line;
+mod disk;
 mod fidelity;
 mod invalid;
 mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod power;
 mod readme;
 mod rules;
 mod tree;

@@ -100,7 +100,7 @@ impl Step for Replace {
         let new = places.named("new");
         let unpacked = unpack::unpack(&source, self.strip, &new, &self.owner(cx, old.as_ref())?, cx)?;
         let staying = kept::make_way(&places, &cx.kept)?;
-        sync_filesystem(&new)?;
+        files::sync_filesystem(&new)?;
         // Nothing but the swap remains, and what comes after a signal must find it done or not begun.
         cx.go_on()?;
         places.put_in_place(old.is_some())?;
@@ -205,13 +205,6 @@ impl Replace {
 fn stamp(path: &Path) -> std::io::Result<Stamp> {
     let meta = path.metadata()?;
     Ok((path.to_owned(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-}
-
-/// Everything written below a directory, and its names, made durable by one call.
-fn sync_filesystem(dir: &Path) -> Result<()> {
-    let say = || format!("cannot sync `{}`", dir.display());
-    let file = std::fs::File::open(dir).or_say(say)?;
-    rustix::fs::syncfs(&file).or_say(say)
 }
 
 impl Places {

@@ -1,0 +1,123 @@
+//! A filesystem of its own, in a file, mounted through a loop device: it can be cut off from power, and filled.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::bed::Bed;
+
+/// A mounted filesystem in a bed; unmounted when it is dropped, whatever still uses it.
+pub struct Disk {
+    image: Option<PathBuf>,
+    at: PathBuf,
+}
+
+/// What its filesystem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Ext4,
+    Xfs,
+}
+
+/// What happens to what the filesystem has logged and not yet written when the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logged {
+    /// It is lost.
+    Lost,
+    /// It gets to the disk: names and sizes without the bytes.
+    Flushed,
+}
+
+impl Disk {
+    /// Makes a filesystem of so many megabytes and mounts it at `name` in the bed; `more` goes to `mkfs`.
+    pub fn new(bed: &Bed, name: &str, kind: Kind, megabytes: u64, more: &[&str]) -> Disk {
+        let image = bed.path(format!("{name}.image"));
+        std::fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        let mut make = match kind {
+            Kind::Ext4 => Command::new("mkfs.ext4"),
+            Kind::Xfs => Command::new("mkfs.xfs"),
+        };
+        if kind == Kind::Ext4 {
+            make.args(["-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"]);
+        }
+        does(make.arg("-q").args(more).arg(&image));
+        let disk = Disk::at(bed, name, Some(image));
+        disk.mount();
+        disk
+    }
+
+    fn at(bed: &Bed, name: &str, image: Option<PathBuf>) -> Disk {
+        assert!(rustix::process::geteuid().is_root(), "this test mounts a filesystem of its own: run it as root");
+        let at = bed.path(name);
+        std::fs::create_dir(&at).unwrap();
+        Disk { image, at }
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.at.join(name)
+    }
+
+    fn mount(&self) {
+        let image = self.image.as_ref().expect("what is in memory is mounted once");
+        does(Command::new("mount").args(["-o", "loop"]).arg(image).arg(&self.at));
+    }
+
+    /// Nothing gets to the disk any more.
+    pub fn cut(&self, logged: Logged) {
+        let how = match logged {
+            Logged::Lost => "shutdown",
+            Logged::Flushed => "shutdown -f",
+        };
+        does(Command::new("xfs_io").args(["-x", "-c", how]).arg(&self.at));
+    }
+
+    /// The power is back: what got to the disk is there, and nothing else. Nobody may use it any more.
+    pub fn power_on(&self) {
+        let patience = Instant::now() + Duration::from_secs(10);
+        let wait = || {
+            assert!(Instant::now() < patience, "something keeps `{}` busy", self.at.display());
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        while !Command::new("umount").arg(&self.at).stderr(Stdio::null()).status().unwrap().success() {
+            wait();
+        }
+        // Other namespaces let go of it a little later; what is mounted before that is the one that was cut off.
+        while self.is_attached() {
+            wait();
+        }
+        self.mount();
+    }
+
+    fn is_attached(&self) -> bool {
+        let image = self.image.as_ref().expect("what is in memory is never cut off");
+        let output = Command::new("losetup").arg("-j").arg(image).output().unwrap();
+        !output.stdout.is_empty()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a test that fails may have left somebody in it. The loop device goes with the last of them.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).stderr(Stdio::null()).status();
+    }
+}
+
+/// Runs a program that has to succeed.
+#[track_caller]
+pub fn does(command: &mut Command) {
+    let shown = format!("{} {:?}", command.get_program().display(), command.get_args().collect::<Vec<&OsStr>>());
+    let package = match command.get_program().to_str().unwrap() {
+        "mkfs.ext4" => "e2fsprogs",
+        "mkfs.xfs" | "xfs_io" => "xfsprogs",
+        "strace" => "strace",
+        "sqlite3" => "sqlite3",
+        _ => "mount",
+    };
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{shown}: {error} (Debian: apt-get install {package})"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let hint = if shown.starts_with("mount") { "; this machine has to let root mount loop devices" } else { "" };
+    assert!(output.status.success(), "{shown} failed{hint}: {said}");
+}
