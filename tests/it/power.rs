@@ -6,6 +6,7 @@
 //! A kill does not show a missing fsync, since the kernel still has what was written; this does.
 
 mod field;
+mod order;
 
 use std::time::Duration;
 

@@ -273,6 +273,25 @@ impl Field {
         Said::of(self.started(&words[0], &words[1..]).output().unwrap())
     }
 
+    /// Runs it to its end by another program, whose words these are.
+    pub fn run_by(&self, words: &[String], arguments: &[&str]) -> Said {
+        let words = [words.to_vec(), self.words(arguments)].concat();
+        Said::of(self.started(&words[0], &words[1..]).output().unwrap())
+    }
+
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    pub fn live(&self) -> &Path {
+        &self.live
+    }
+
+    /// A path that is not on the filesystem that is cut off.
+    pub fn elsewhere(&self, name: &str) -> PathBuf {
+        self.bed.path(name)
+    }
+
     fn strace(&self, inject: &[String]) -> Vec<String> {
         let out = self.bed.path("calls").to_str().unwrap().to_owned();
         let mut words = vec!["strace".to_owned(), "-qq".to_owned(), "-o".to_owned(), out];
