@@ -16,7 +16,7 @@ use crate::plan::{Fields, List, Plan, Report, Scope};
 use crate::quiesce::{self, Quiesce};
 use crate::resource::{self, Resource};
 use crate::step::{self, Step};
-use crate::store::{Stamps, Store};
+use crate::store::{Replaced, Stamps, Store};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 
@@ -110,6 +110,7 @@ impl Fixture {
             left_out: Vec::new(),
             kept: Vec::new(),
             stamps: Stamps::Count,
+            replaced: Replaced::KeptAside,
             store: &self.store,
             log: &self.log,
             stop: &self.stop,

@@ -12,7 +12,7 @@ use crate::error::{Error, Fault, Result};
 use crate::plan::{Expect, Prove};
 use crate::resource::{Captured, Changes, Claim, Resource};
 use crate::step::Step;
-use crate::store::ObjectId;
+use crate::store::{ObjectId, Replaced};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 use crate::tx::{Action, Heading, Output, State, TaskId};
@@ -336,13 +336,49 @@ impl World<'_> {
     fn restore(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, manifest: ObjectId) -> Result<Output> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
-        let changes = resource.kind.restore(&cx, manifest)?;
+        let mut warnings = Vec::new();
+        let changes = match resource.kind.restore(&cx, manifest) {
+            Err(error) if error.is_no_room() => {
+                warnings.push(format!(
+                    "there is no room to restore `{}` beside what it replaces, which goes first",
+                    resource.name
+                ));
+                self.restore_without_room(job, resource, manifest)
+            }
+            done => done,
+        }?;
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
             1 => "1 item put back".to_owned(),
             many => format!("{many} items put back"),
         };
-        Ok(Output::note(note))
+        Ok(Output { note, warnings, ..Output::default() })
+    }
+
+    /// The same once more, where there is no room for both: what the upgrade wrote goes before what it replaced comes.
+    fn restore_without_room(
+        &self,
+        job: &Job<'_>,
+        resource: &Instance<dyn Resource>,
+        manifest: ObjectId,
+    ) -> Result<Changes> {
+        // Whatever goes now has to come back from the store.
+        self.prove(job, &[manifest])?;
+        let root = self.claims_of(resource)?.into_iter().find_map(|claim| match claim {
+            Claim::Path(path) => Some(path),
+            Claim::Thing(_) => None,
+        });
+        if let Some(root) = &root {
+            self.make_room(job.state, root)?;
+        }
+        let mut cx = self.cx(job, &resource.name, resource.line.as_deref());
+        cx.replaced = Replaced::GoesFirst;
+        resource.kind.restore(&cx, manifest).map_err(|error| match root {
+            Some(root) if error.is_no_room() => {
+                error.hint(format!("make room on the filesystem of `{}`", root.display()))
+            }
+            _ => error,
+        })
     }
 
     /// A directory above a resource may have become a symlink since: then its path leads to what is not the resource.

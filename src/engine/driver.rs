@@ -10,7 +10,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::signal::Stop;
-use crate::sys::{clock, files, process};
+use crate::sys::{clock, files, process, reserve};
 use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Outcome, Purpose, Reason, Runner, State, TaskId};
 
 /// Drives one transaction.
@@ -147,6 +147,10 @@ impl<'a> Driver<'a> {
         let monitor = std::sync::Arc::clone(&self.world.ground.monitor);
         self.append(Event::Started { task: task.clone(), runner: Self::runner() })?;
         monitor.started(&self.tx, &task.to_string());
+        if !self.forward() {
+            // Whoever filled the disk must not keep programs and logs from the way back.
+            reserve::give_if_scarce(self.world.ground.dir);
+        }
         // On the way back, and once a finish step has begun, a signal is only noted.
         let stop = if self.forward() && self.state.can_turn_back() { self.stop.clone() } else { Stop::never() };
         match self.world.act(task, &self.state, &stop) {

@@ -15,7 +15,7 @@ use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
-use crate::store::{ObjectId, Stamps, Store};
+use crate::store::{ObjectId, Replaced, Stamps, Store};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 use crate::sys::{files, mounts};
@@ -340,6 +340,7 @@ impl<'a> World<'a> {
             left_out: self.inner_paths(subject),
             kept: Vec::new(),
             stamps: self.stamps,
+            replaced: Replaced::KeptAside,
             store: self.ground.store,
             log,
             stop,

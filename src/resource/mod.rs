@@ -52,6 +52,11 @@ pub trait Resource: Send + Sync {
     /// Proves it by an empty diff at the end. Returns what it changed.
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
 
+    /// Whether a capture or its proof writes all of it down once more for a while.
+    fn copies(&self) -> bool {
+        false
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
         false

@@ -40,6 +40,7 @@ impl PathResource {
             left_out: cx.left_out.clone(),
             secret: texts(&self.secret)?,
             stamps: cx.stamps,
+            replaced: cx.replaced,
         })
     }
 }

@@ -3,6 +3,9 @@
 //! In this order: compare; build all that is new beside the resource, which reads and checks every object; sync; put it
 //! in place by exchanging names, so that each file is at any instant either the old one or the new one, and what was
 //! displaced is kept; set directories' metadata; sync; compare again. A restore that died is simply run again.
+//!
+//! Where there is no room to build beside, and the caller has read and checked all that the manifest needs and says so
+//! ([`Replaced::GoesFirst`]), what was added is removed first, then what is to be replaced; it all goes on from there.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -19,9 +22,10 @@ use super::meta;
 use super::object::ObjectId;
 use super::side::Side;
 use super::stage::{Staged, stage};
-use super::tree::{Protect, Stamps, Tree};
+use super::tree::{Protect, Replaced, Stamps, Tree};
 use crate::error::{Error, OrSay, Result};
 use crate::resource::Changes;
+use crate::sys::files;
 
 impl Store {
     /// How the live tree differs from the manifest. Changes nothing.
@@ -82,20 +86,11 @@ impl Store {
         let compared = self.compare(&head, tree, Some(&anchor), &part)?;
         refuse(&compared, &anchor)?;
         if !compared.fixes.is_empty() {
-            let side = Side::make(&anchor, tx)?;
-            match stage(self, &anchor, &side, &compared.fixes, tell).and_then(|staged| side.sync().map(|()| staged)) {
-                Ok(staged) => {
-                    let swapped =
-                        Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
-                    side.keep_parent_time();
-                    swapped?;
-                    side.sync()?;
-                }
-                Err(error) => {
-                    side.discard();
-                    return Err(error);
-                }
-            }
+            let (side, staged) = self.build(&anchor, tree, &compared.fixes, tx, tell)?;
+            let swapped = Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
+            side.keep_parent_time();
+            swapped?;
+            side.sync()?;
             // What differs from its own times has been found, and what was built is read.
             let tree = Tree { stamps: Stamps::Count, ..tree.clone() };
             let left = self.compare(&head, &tree, Some(&anchor), &part)?;
@@ -107,6 +102,66 @@ impl Store {
         items.extend(compared.kept);
         Ok(Changes { items })
     }
+
+    /// Builds beside the resource what is to be put in place. Where there is no room for both, what has to go anyway
+    /// goes first: what was added, and if that is not enough, what is to be replaced.
+    fn build(
+        &self,
+        anchor: &Anchor,
+        tree: &Tree,
+        fixes: &[Fix],
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<(Side, Staged)> {
+        let beside = || {
+            let side = Side::make(anchor, tx)?;
+            match stage(self, anchor, &side, fixes, tell).and_then(|staged| side.sync().map(|()| staged)) {
+                Ok(staged) => Ok((side, staged)),
+                Err(error) => {
+                    side.discard();
+                    Err(error)
+                }
+            }
+        };
+        let mut built = beside();
+        for goes in [Goes::Added, Goes::Replaced] {
+            match &built {
+                Err(error) if tree.replaced == Replaced::GoesFirst && error.is_no_room() => {
+                    remove(anchor, fixes, goes)?;
+                    built = beside();
+                }
+                _ => break,
+            }
+        }
+        built
+    }
+}
+
+/// What of a live tree goes before anything is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    Added,
+    Replaced,
+}
+
+/// Removes what a restore would put aside.
+fn remove(anchor: &Anchor, fixes: &[Fix], goes: Goes) -> Result<()> {
+    for fix in fixes {
+        let path = match (fix, goes) {
+            (Fix::Displace(path), Goes::Added) => path,
+            (Fix::Build(entry), Goes::Replaced) => &entry.path.0,
+            _ => continue,
+        };
+        let (dir, name) = match anchor.open_parent(path) {
+            // It is in something that is missing as a whole.
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            opened => opened.or_say(|| format!("cannot remove `{}`", anchor.shown(path)))?,
+        };
+        // No symlink leads elsewhere: the directory is the one that was opened without following any.
+        let dir = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir));
+        files::remove_tree(&Path::new(&dir).join(std::ffi::OsStr::from_bytes(name)))?;
+    }
+    Ok(())
 }
 
 /// A path in the tree, as entries are named.

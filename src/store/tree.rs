@@ -25,6 +25,18 @@ pub struct Tree {
     pub secret: Vec<String>,
     /// Whether times tell what has not changed.
     pub stamps: Stamps,
+    /// What becomes of what a restore replaces.
+    pub replaced: Replaced,
+}
+
+/// What becomes of what a restore replaces or takes away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is put aside, and kept until the transaction's end.
+    #[default]
+    KeptAside,
+    /// Where there is no room for both it goes first. Everything that has to come back has been read and checked.
+    GoesFirst,
 }
 
 /// Whether a file whose inode, size and times are those of the manifest is taken as unchanged.

@@ -47,6 +47,14 @@ impl Disk {
         disk
     }
 
+    /// The same in memory, with so many bytes and inodes.
+    pub fn in_memory(bed: &Bed, name: &str, bytes: u64, inodes: u64) -> Disk {
+        let disk = Disk::at(bed, name, None);
+        let limits = format!("size={bytes},nr_inodes={inodes},mode=0755");
+        does(Command::new("mount").args(["-t", "tmpfs", "-o", &limits, "tmpfs"]).arg(&disk.at));
+        disk
+    }
+
     fn at(bed: &Bed, name: &str, image: Option<PathBuf>) -> Disk {
         assert!(rustix::process::geteuid().is_root(), "this test mounts a filesystem of its own: run it as root");
         let at = bed.path(name);
@@ -95,6 +103,20 @@ impl Disk {
         let output = Command::new("losetup").arg("-j").arg(image).output().unwrap();
         !output.stdout.is_empty()
     }
+}
+
+/// Fills the filesystem of `path`, which is a file, to the last block; other writers do that.
+pub fn fill(path: &Path) {
+    let mut file = std::fs::File::create(path).unwrap();
+    let mut piece = vec![b'x'; 64 << 10];
+    while !piece.is_empty() {
+        match std::io::Write::write(&mut file, &piece) {
+            Ok(count) if count == piece.len() => {}
+            _ => piece.truncate(piece.len() / 2),
+        }
+    }
+    // What was only promised is there, too.
+    let _ = file.sync_all();
 }
 
 impl Drop for Disk {

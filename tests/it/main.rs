@@ -7,6 +7,7 @@ mod bed;
 mod command_line;
 mod disk;
 mod fidelity;
+mod full;
 mod invalid;
 mod kill;
 mod layers;
