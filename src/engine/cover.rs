@@ -7,8 +7,9 @@ use super::bind::Instance;
 use super::world::World;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::resource::Resource;
+use crate::resource::{Changes, Claim, Resource};
 use crate::step::{Room, Step};
+use crate::store::{ObjectId, Replaced};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 use crate::sys::{files, mounts};
@@ -200,9 +201,36 @@ impl World<'_> {
         if self.bases.contains_key(&resource.name) { size / 4 } else { size }
     }
 
+    /// Restores a resource where there is no room to build beside what it replaces: what the upgrade wrote goes first.
+    pub(super) fn restore_without_room(
+        &self,
+        resource: &Instance<dyn Resource>,
+        manifest: ObjectId,
+        cx: &Context<'_>,
+        state: &State,
+    ) -> Result<Changes> {
+        // Whatever goes now has to come back from the store.
+        cx.store.prove(&[manifest], &|done, total| cx.monitor.progress(&cx.subject, done, total))?;
+        let root = self.claims_of(resource)?.into_iter().find_map(|claim| match claim {
+            Claim::Path(path) => Some(path),
+            Claim::Thing(_) => None,
+        });
+        if let Some(root) = &root {
+            self.make_room(state, root)?;
+        }
+        let mut cx = cx.with_scope(cx.scope.clone());
+        cx.replaced = Replaced::GoesFirst;
+        resource.kind.restore(&cx, manifest).map_err(|error| match root {
+            Some(root) if error.is_no_room() => {
+                error.hint(format!("make room on the filesystem of `{}`", root.display()))
+            }
+            _ => error,
+        })
+    }
+
     /// Removes what the upgrade wrote and the way back has already put aside, on the filesystem of `root`: all that has
     /// to come back is in the store, and was read and checked.
-    pub(super) fn make_room(&self, state: &State, root: &Path) -> Result<()> {
+    fn make_room(&self, state: &State, root: &Path) -> Result<()> {
         let log = Log::transient()?;
         let stop = Stop::never();
         let mut spent = Vec::new();

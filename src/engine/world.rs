@@ -69,8 +69,12 @@ pub struct World<'a> {
     pub target: Target,
     /// Whether the times of files tell what has not changed since the capture.
     pub stamps: Stamps,
+    /// Whether sizes are measured also where the last snapshot tells them.
+    pub measures: bool,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
+    /// The resource that was restored last, and to what, as long as nothing else has run.
+    pub(super) restored: RefCell<Option<(String, ObjectId)>>,
 }
 
 /// What the variables stand for at one moment of a transaction.
@@ -88,7 +92,17 @@ impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
         let (bases, target) = (BTreeMap::new(), Target::default());
-        let mut world = World { ground, bound, tx, bases, target, stamps: Stamps::Count, paths: Vec::new() };
+        let mut world = World {
+            ground,
+            bound,
+            tx,
+            bases,
+            target,
+            stamps: Stamps::Count,
+            measures: false,
+            paths: Vec::new(),
+            restored: RefCell::default(),
+        };
         world.paths = world.resource_paths()?;
         Ok(world)
     }

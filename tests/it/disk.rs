@@ -57,6 +57,7 @@ impl Disk {
 
     fn at(bed: &Bed, name: &str, image: Option<PathBuf>) -> Disk {
         assert!(rustix::process::geteuid().is_root(), "this test mounts a filesystem of its own: run it as root");
+        mounts_of_our_own();
         let at = bed.path(name);
         std::fs::create_dir(&at).unwrap();
         Disk { image, at }
@@ -117,6 +118,19 @@ pub fn fill(path: &Path) {
     }
     // What was only promised is there, too.
     let _ = file.sync_all();
+}
+
+/// From now on this thread, and what it starts, has a mount table of its own. Nobody who copies that of the machine
+/// meanwhile keeps our mounts busy, and they go with the test however it ends.
+fn mounts_of_our_own() {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    thread_local!(static DONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    if !DONE.replace(true) {
+        // SAFETY: the thread's own working directory and mounts; no descriptors, no memory.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }.unwrap();
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    }
 }
 
 impl Drop for Disk {

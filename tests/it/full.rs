@@ -252,11 +252,18 @@ fn without_room_for_the_reserve_nothing_begins() {
     app.run(&["snapshot", "plan.toml"]).ends(0);
     let before = app.world();
     fs::remove_dir_all(app.state.join("reserve")).unwrap();
-    fill(&app.disk.path("ballast"));
+    let ballast = app.disk.path("ballast");
+    fill(&ballast);
+    let file = fs::File::options().write(true).open(&ballast).unwrap();
+    file.set_len(file.metadata().unwrap().len() - (1 << 20)).unwrap();
     let said = app.run(&["run", "plan.toml"]).ends(1);
     assert_eq!(app.log(), "stop start");
     app.is_whole(&before, &said.err);
-    insta::assert_snapshot!(app.told(&said), @"");
+    insta::assert_snapshot!(app.told(&said), @r"
+    error: there is not enough room for the reserve of `BED/disk/state`
+      cause: No space left on device (os error 28)
+    hint: make room on its filesystem: SIZE are enough
+    ");
 }
 
 /// What the application writes when it is stopped still fits; then somebody else fills the disk of the store.

@@ -160,7 +160,7 @@ impl Ground {
 
 fn cuts(kind: Kind, seed: u64) {
     let count = std::env::var(MORE).ok().map_or(CUTS, |count| count.parse().expect("a number of power cuts"));
-    let mut dice = Dice(seed);
+    let mut dice = Dice(seed + (count << 8));
     let (mut before, mut after, mut otherwise) = (0, 0, Vec::new());
     let layouts = [Layout::Both, Layout::State, Layout::Tree];
     for (part, layout) in layouts.into_iter().enumerate() {
