@@ -10,8 +10,8 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::signal::Stop;
-use crate::sys::{clock, files, process};
-use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Reason, Runner, State, TaskId};
+use crate::sys::{clock, files, process, reserve};
+use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Outcome, Purpose, Reason, Runner, State, TaskId};
 
 /// Drives one transaction.
 pub struct Driver<'a> {
@@ -70,6 +70,9 @@ impl<'a> Driver<'a> {
             .clone()
             .after(&event)
             .map_err(|illegal| Error::new(format!("`{}` is not in a state for this", self.tx)).because(illegal))?;
+        if settles_live(&event) && self.state.itinerary().purpose != Purpose::Snapshot {
+            self.world.sync()?;
+        }
         self.journal.append(&self.tx, &event)?;
         self.state = next;
         if let Some(line) = headline(&event) {
@@ -144,6 +147,10 @@ impl<'a> Driver<'a> {
         let monitor = std::sync::Arc::clone(&self.world.ground.monitor);
         self.append(Event::Started { task: task.clone(), runner: Self::runner() })?;
         monitor.started(&self.tx, &task.to_string());
+        if !self.forward() {
+            // Whoever filled the disk must not keep programs and logs from the way back.
+            reserve::give_if_scarce(self.world.ground.dir);
+        }
         // On the way back, and once a finish step has begun, a signal is only noted.
         let stop = if self.forward() && self.state.can_turn_back() { self.stop.clone() } else { Stop::never() };
         match self.world.act(task, &self.state, &stop) {
@@ -240,6 +247,11 @@ pub fn remaining(awaiting: &Event) -> Option<Duration> {
         return Duration::from_secs(*seconds).checked_sub(waited).filter(|left| !left.is_zero());
     }
     clock::until(until)
+}
+
+/// Whether what was done by hand, or by programs that were started again, counts as done from this event on.
+fn settles_live(event: &Event) -> bool {
+    matches!(event, Event::Skipped { .. } | Event::Ended { outcome: Outcome::Committed | Outcome::Released })
 }
 
 fn headline(event: &Event) -> Option<String> {

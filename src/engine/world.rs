@@ -15,9 +15,10 @@ use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
-use crate::store::{ObjectId, Store};
+use crate::store::{ObjectId, Replaced, Stamps, Store};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
+use crate::sys::{files, mounts};
 use crate::tx::{Action, Heading, Purpose, State, TaskId};
 
 /// Where a transaction works.
@@ -66,6 +67,8 @@ pub struct World<'a> {
     pub bases: BTreeMap<String, ObjectId>,
     /// What a rollback of a committed transaction goes back to.
     pub target: Target,
+    /// Whether the times of files tell what has not changed since the capture.
+    pub stamps: Stamps,
     /// Whether sizes are measured also where the last snapshot tells them.
     pub measures: bool,
     /// The paths that each resource claims, in the order of the plan.
@@ -88,12 +91,14 @@ pub(super) struct Moment {
 impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
+        let (bases, target) = (BTreeMap::new(), Target::default());
         let mut world = World {
             ground,
             bound,
             tx,
-            bases: BTreeMap::new(),
-            target: Target::default(),
+            bases,
+            target,
+            stamps: Stamps::Count,
             measures: false,
             paths: Vec::new(),
             restored: RefCell::default(),
@@ -200,6 +205,24 @@ impl<'a> World<'a> {
     /// The first path of each resource, in the order of the plan: what decides which contains which.
     pub fn roots(&self) -> Vec<Option<PathBuf>> {
         self.paths.iter().map(|paths| paths.first().cloned()).collect()
+    }
+
+    /// What was done to what the plan is about is on disk when this returns.
+    pub(super) fn sync(&self) -> Result<()> {
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        let mut paths: Vec<PathBuf> = self.paths.iter().flatten().cloned().collect();
+        for step in &self.bound.steps {
+            let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+            paths.extend(step.kind.replaces(&cx).unwrap_or_default());
+        }
+        let mut synced = BTreeSet::new();
+        for path in paths {
+            if synced.insert(mounts::device(&path)?) {
+                files::sync_filesystem(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Paths of other resources that are inside this one.
@@ -330,6 +353,8 @@ impl<'a> World<'a> {
             tmp: self.ground.tmp.to_path_buf(),
             left_out: self.inner_paths(subject),
             kept: Vec::new(),
+            stamps: self.stamps,
+            replaced: Replaced::KeptAside,
             store: self.ground.store,
             log,
             stop,

@@ -12,6 +12,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, SqliteJournal};
 use crate::name::TxId;
 use crate::store::{ObjectId, Store};
+use crate::sys::reserve;
 use crate::sys::scratch::Scratch;
 use crate::tx::{Action, Begun, Goal, Itinerary, State, TaskId};
 
@@ -188,6 +189,7 @@ pub(super) fn begun(
 pub(super) fn start(site: &Site, journal: &mut SqliteJournal, mut world: World<'_>, begun: Begun) -> Result<TxId> {
     let dir = world.ground.dir.to_path_buf();
     let beginning = lock_begin(&dir)?;
+    reserve::keep(&dir)?;
     let tx = journal.begin(&world.bound.name, &begun)?;
     let lock = lock_tx(&dir, &tx)?;
     drop(beginning);

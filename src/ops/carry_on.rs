@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::begin::snapshot_after;
 use super::keep;
-use super::office::{Office, Reading, lock_tx, tell, the_open_one};
+use super::office::{Office, Reading, lock_tx, make_room_first, tell, the_open_one};
 use super::reopen::reopen;
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{Driver, Drove, left_to_recover, remaining};
@@ -139,7 +139,11 @@ fn left_half_way(driver: &Driver<'_>, error: Error) -> Error {
         Some(task) => format!("`{tx}` was left in the middle of `{task}`"),
         None => format!("`{tx}` was left half-way"),
     };
-    error.within(left).hint("remove the cause, then `txupgrade recover` settles it").fault(Fault::Left)
+    let hint = match error.is_no_room() {
+        true => make_room_first(driver.world().ground.dir, "`txupgrade recover` settles it"),
+        false => "remove the cause, then `txupgrade recover` settles it".to_owned(),
+    };
+    error.within(left).hint(hint).fault(Fault::Left)
 }
 
 /// Tells where a transaction stands after a verb has acted on it; one that waits for its confirmation gets a keeper.

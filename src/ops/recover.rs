@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::carry_on::{finish, keep_watch, settle};
 use super::keep;
-use super::office::{Office, lock_begin, lock_tx, refuse_lost_journal, sweep, tell};
+use super::office::{Office, lock_begin, lock_tx, make_room_first, refuse_lost_journal, sweep, tell};
 use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
@@ -32,7 +32,10 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
             Ok(standing) => standings.extend(standing),
             Err(error) if matches!(error.fault, Fault::Signal(_)) => return Err(error),
             Err(error) => {
-                let error = error.within(format!("cannot settle `{tx}`"));
+                let mut error = error.within(format!("cannot settle `{tx}`"));
+                if error.is_no_room() && error.hints.is_empty() {
+                    error = error.hint(make_room_first(&office.dir, "`txupgrade recover` again"));
+                }
                 match refused {
                     None => refused = Some(error),
                     // The first is the failure of the whole; it is not hidden by these.

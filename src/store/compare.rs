@@ -13,7 +13,7 @@ use super::manifest::{Entry, StoredHead, Time, Type, is_untouched, order};
 use super::object::Bytes;
 use super::part::{Scope, Severed, is_inside, scope};
 use super::recorded::{ReadAhead, Recorded};
-use super::tree::{IsDir, Protect, Why};
+use super::tree::{IsDir, Protect, Stamps, Why};
 use super::walk::{Found, Walk, Whose};
 use super::{Store, content, meta};
 use crate::error::{Fault, OrSay, Result};
@@ -70,16 +70,22 @@ pub(crate) fn compare(
     protect: &Arc<Protect>,
     part: &[u8],
     built: &Built,
+    stamps: Stamps,
 ) -> Result<Comparison> {
+    let started = match stamps {
+        Stamps::Count => head.started,
+        // Nothing is older than that.
+        Stamps::SayNothing => Time(i64::MIN, 0),
+    };
     std::thread::scope(|scope| {
         let entries = ReadAhead::start(scope, store.entries(head));
-        side_by_side(store, head, anchor, protect, part, built, entries)
+        side_by_side(store, started, anchor, protect, part, built, entries)
     })
 }
 
 fn side_by_side(
     store: &Store,
-    head: &StoredHead,
+    started: Time,
     anchor: Option<&Anchor>,
     protect: &Arc<Protect>,
     part: &[u8],
@@ -92,7 +98,7 @@ fn side_by_side(
         anchor,
         protect,
         built,
-        started: head.started,
+        started,
         levels: Vec::new(),
         seen: HashMap::new(),
         rebuilt: HashSet::new(),
@@ -149,7 +155,7 @@ fn side_by_side(
                     }
                 }
                 (Some(old), Some(live))
-                    if live.state == Whose::Ours && old.is_plainly_untouched(&live.facts, head.started) =>
+                    if live.state == Whose::Ours && old.is_plainly_untouched(&live.facts, started) =>
                 {
                     if live.facts.kind == Type::Dir {
                         work.enter(live.path.clone(), State::Both { entry: Box::new(old), differs: false });

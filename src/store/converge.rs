@@ -3,6 +3,9 @@
 //! In this order: compare; build all that is new beside the resource, which reads and checks every object; sync; put it
 //! in place by exchanging names, so that each file is at any instant either the old one or the new one, and what was
 //! displaced is kept; set directories' metadata; sync; compare again. A restore that died is simply run again.
+//!
+//! Where there is no room to build beside, and the caller has read and checked all that the manifest needs and says so
+//! ([`Replaced::GoesFirst`]), what was added is removed first, then what is to be replaced; it all goes on from there.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -22,10 +25,11 @@ use super::meta;
 use super::object::{Bytes, ObjectId};
 use super::side::Side;
 use super::stage::{self, Lost, Staged, stage};
-use super::tree::{Protect, Tree};
+use super::tree::{Protect, Replaced, Stamps, Tree};
 use super::verify::Hits;
 use crate::error::{Error, OrSay, Result};
 use crate::resource::{Change, Changes};
+use crate::sys::files;
 
 /// How often a restore begins again when the tree still differs.
 const ROUNDS: usize = 2;
@@ -78,7 +82,7 @@ impl Store {
             None => Protect::nothing(tree)?,
         };
         tracing::debug!("compares {} with {}", tree.path.display(), head.head.tx);
-        let compared = compare(self, head, anchor, &Arc::new(protect), part, built);
+        let compared = compare(self, head, anchor, &Arc::new(protect), part, built, tree.stamps);
         tracing::debug!("has compared");
         compared
     }
@@ -129,11 +133,10 @@ impl Store {
             None => Vec::new(),
             Some(part) => relative(part, tree, &anchor)?,
         };
-        let compare = |built: &Built| self.compare(&head, tree, Some(&anchor), &part, built);
         let remembered = if part.is_empty() { self.recall(manifest, tree) } else { None };
         let (first, mut held) = match remembered {
             Some(compared) => (compared.comparison, compared.held),
-            None => (compare(&Built::default())?, Held::new()),
+            None => (self.compare(&head, tree, Some(&anchor), &part, &Built::default())?, Held::new()),
         };
         refuse(&first, &anchor)?;
         let mut now = first;
@@ -146,9 +149,11 @@ impl Store {
                 break;
             }
             let built;
-            (lost, built) = self.fix(&anchor, (&now.fixes, &held), on_bad, tx, tell)?;
+            (lost, built) = self.fix(&anchor, tree.replaced, (&now.fixes, &held), on_bad, tx, tell)?;
             held = Held::new();
-            now = compare(&built)?;
+            // What differs under its old times has been found, and what was built has new ones.
+            let tree = Tree { stamps: Stamps::Count, ..tree.clone() };
+            now = self.compare(&head, &tree, Some(&anchor), &part, &built)?;
             refuse(&now, &anchor)?;
         }
         now.changes.retain(|change| !is_lost(change, &lost));
@@ -176,18 +181,31 @@ impl Store {
     fn fix(
         &self,
         anchor: &Anchor,
+        replaced: Replaced,
         (fixes, held): (&[Fix], &Held),
         on_bad: OnBad,
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<(Lost, Built)> {
-        tracing::debug!("builds beside {}", anchor.shown(b""));
-        let (side, mut staged) = self.staged(anchor, (fixes, held), on_bad, tx, tell)?;
+        let beside = || self.staged(anchor, (fixes, held), on_bad, tx, tell);
+        let mut staged = beside();
+        // Where there is no room for both, what has to go anyway goes first.
+        for goes in [Goes::Added, Goes::Replaced] {
+            match &staged {
+                Err(error) if replaced == Replaced::GoesFirst && error.is_no_room() => {
+                    remove(anchor, fixes, goes)?;
+                    staged = beside();
+                }
+                _ => break,
+            }
+        }
+        let (side, mut staged) = staged?;
         tracing::debug!("puts it in place");
         let built = std::mem::take(&mut staged.built).placed();
         let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
         side.keep_parent_time();
         swapped?;
+        tracing::debug!("syncs what was put in place");
         side.sync()?;
         Ok((staged.lost, built))
     }
@@ -203,6 +221,7 @@ impl Store {
     ) -> Result<(Side, Staged)> {
         loop {
             let side = Side::make(anchor, tx)?;
+            tracing::debug!("builds beside {}", anchor.shown(b""));
             let staged =
                 stage(self, anchor, &side, (fixes, held), tell).and_then(|staged| side.sync().map(|()| staged));
             let error = match staged {
@@ -243,6 +262,33 @@ fn is_lost(change: &Change, lost: &Lost) -> bool {
     let Some(Bytes(path)) = path else { return false };
     let ends = (0..path.len()).filter(|&at| path[at] == b'/').chain([0, path.len()]);
     ends.into_iter().any(|end| lost.contains_key(&path[..end]))
+}
+
+/// What of a live tree goes before anything is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    Added,
+    Replaced,
+}
+
+/// Removes what a restore would put aside.
+fn remove(anchor: &Anchor, fixes: &[Fix], goes: Goes) -> Result<()> {
+    for fix in fixes {
+        let path = match (fix, goes) {
+            (Fix::Displace(path), Goes::Added) => path,
+            (Fix::Build(entry), Goes::Replaced) => &entry.path.0,
+            _ => continue,
+        };
+        let (dir, name) = match anchor.open_parent(path) {
+            // It is in something that is missing as a whole.
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            opened => opened.or_say(|| format!("cannot remove `{}`", anchor.shown(path)))?,
+        };
+        // No symlink leads elsewhere: the directory is the one that was opened without following any.
+        let dir = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir));
+        files::remove_tree(&Path::new(&dir).join(std::ffi::OsStr::from_bytes(name)))?;
+    }
+    Ok(())
 }
 
 /// How a live tree differs from a manifest, as long as nothing else has run.

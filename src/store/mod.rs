@@ -74,7 +74,7 @@ pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
 pub use side::{is_side_name, side_name, side_paths, sweep};
-pub use tree::Tree;
+pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
 /// How many threads work at once.

@@ -6,5 +6,6 @@ pub mod files;
 pub mod lock;
 pub mod mounts;
 pub mod process;
+pub mod reserve;
 pub mod scratch;
 pub mod signal;
