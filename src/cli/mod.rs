@@ -185,7 +185,10 @@ impl Cx {
         let missing = ops::look::steps_missing(&self.looking(), &standing.tx).unwrap_or_default();
         let steps = if missing.is_empty() { Steps::Done } else { Steps::Missing };
         let asked = if exit == exit::DONE { Answered::Done } else { Answered::NotDone };
-        report::standing(standing, More { plan, steps, asked }, &self.zone, self.ui.err)
+        // What was shown as it came is not told twice.
+        let mut standing = standing.clone();
+        standing.warnings.retain(|warning| !self.ui.has_warned(warning));
+        report::standing(&standing, More { plan, steps, asked }, &self.zone, self.ui.err)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Data goes to stdout, everything said to a person to stderr. Promise: a terminal that is closed, full or slow to
 //! close is no reason to fail; nothing here panics or returns an error for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::io::{self, BufRead as _, ErrorKind, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -128,6 +128,8 @@ pub(crate) struct Ui {
     err_is_terminal: bool,
     can_ask: bool,
     unwritten: Arc<Mutex<Option<io::Error>>>,
+    /// The warnings that the monitor has shown.
+    warned: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Ui {
@@ -143,6 +145,7 @@ impl Ui {
             err_is_terminal: err_is_terminal && !wishes.dumb,
             can_ask: err_is_terminal && io::stdin().is_terminal(),
             unwritten: Arc::default(),
+            warned: Arc::default(),
         }
     }
 
@@ -173,6 +176,11 @@ impl Ui {
         lock(&self.unwritten).is_some()
     }
 
+    /// Whether the monitor has shown this warning already.
+    pub(crate) fn has_warned(&self, line: &str) -> bool {
+        lock(&self.warned).contains(line)
+    }
+
     /// Whether a question can be asked: stdin and stderr are terminals.
     pub(crate) fn can_ask(&self) -> bool {
         self.can_ask
@@ -194,7 +202,9 @@ impl Ui {
     /// The monitor that shows a transaction on stderr.
     pub(crate) fn monitor(&self) -> Arc<dyn Monitor> {
         let bars = if self.err_is_terminal && self.loudness != Loudness::Quiet { Bars::Drawn } else { Bars::None };
-        Arc::new(Terminal::new(Box::new(io::stderr()), self.err, self.loudness, bars))
+        let mut terminal = Terminal::new(Box::new(io::stderr()), self.err, self.loudness, bars);
+        terminal.warned = Arc::clone(&self.warned);
+        Arc::new(terminal)
     }
 }
 
@@ -213,6 +223,7 @@ pub(crate) struct Terminal {
     paint: Paint,
     loudness: Loudness,
     bars: Bars,
+    warned: Arc<Mutex<HashSet<String>>>,
 }
 
 struct Inner {
@@ -227,7 +238,7 @@ impl Terminal {
     /// Writes lines to `sink`.
     fn new(sink: Box<dyn Write + Send>, paint: Paint, loudness: Loudness, bars: Bars) -> Terminal {
         let inner = Inner { sink, bar: None, began: HashMap::new(), about: String::new() };
-        Terminal { inner: Mutex::new(inner), paint, loudness, bars }
+        Terminal { inner: Mutex::new(inner), paint, loudness, bars, warned: Arc::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -303,6 +314,7 @@ impl Monitor for Terminal {
     }
 
     fn warn(&self, line: &str) {
+        lock(&self.warned).insert(line.to_owned());
         self.inner().line(&format!("{} {}", self.paint.warn("warning:"), words::clean(line)));
     }
 
@@ -441,6 +453,7 @@ mod tests {
             err_is_terminal: false,
             can_ask: false,
             unwritten: Arc::new(Mutex::new(Some(error))),
+            warned: Arc::default(),
         };
         assert_eq!(ui(io::Error::from(ErrorKind::BrokenPipe)).unwritten(), None);
         assert_eq!(ui(io::Error::from_raw_os_error(5)).unwritten(), None);

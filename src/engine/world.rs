@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bind::{Bound, Instance};
 use super::flatten::VERSION;
@@ -16,6 +16,7 @@ use crate::monitor::Monitor;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
 use crate::store::{ObjectId, Store};
+use crate::sys::clock;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 use crate::tx::{Action, Heading, Purpose, State, TaskId};
@@ -331,14 +332,14 @@ impl<'a> World<'a> {
     pub(super) fn ask_patiently(&self, check: &Instance<dyn Check>, cx: &Context<'_>) -> Result<Finding> {
         const PAUSE: Duration = Duration::from_millis(250);
         let spec = &check.common.check;
-        let deadline = Instant::now() + spec.within.unwrap_or_default();
-        let mut passing_since: Option<Instant> = None;
+        let deadline = clock::ran().saturating_add(spec.within.unwrap_or_default());
+        let mut passing_since: Option<Duration> = None;
         loop {
             let finding = check.kind.ask(cx)?;
-            let now = Instant::now();
+            let now = clock::ran();
             if finding.passed() {
                 let since = *passing_since.get_or_insert(now);
-                if now.duration_since(since) >= spec.steady.unwrap_or_default() {
+                if now.saturating_sub(since) >= spec.steady.unwrap_or_default() {
                     return Ok(finding);
                 }
             } else {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::carry_on::{finish, settle};
-use super::office::{Office, Told, ground_to_look, lock_begin, lock_tx, read_plan_file, tell};
+use super::keeper::watch_over;
+use super::office::{Office, Told, ground_to_look, lock_begin, lock_begun, read_plan_file, tell};
 use super::reopen::reopen;
 use super::{Site, Standing, Wait};
 use crate::engine::{self, Bound, Driver, Ground, Proof, World};
@@ -187,9 +188,10 @@ pub(super) fn begun(
 /// Journals the beginning, takes the lock and drives.
 pub(super) fn start(site: &Site, journal: &mut SqliteJournal, mut world: World<'_>, begun: Begun) -> Result<TxId> {
     let dir = world.ground.dir.to_path_buf();
+    watch_over(site, &dir, journal);
     let beginning = lock_begin(&dir)?;
     let tx = journal.begin(&world.bound.name, &begun)?;
-    let lock = lock_tx(&dir, &tx)?;
+    let lock = lock_begun(&dir, &tx)?;
     drop(beginning);
     world.tx = tx.to_string();
     site.monitor.said(&tx, "begun");

@@ -159,6 +159,9 @@ fn turn_back(site: &Site, mut office: Office, tx: &TxId, extent: Extent) -> Resu
     let lock = lock_tx(&office.dir, tx)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let told = tell(journal, tx)?;
+    if told.state.ended().is_some() {
+        return Err(Error::new(format!("`{tx}` has ended meanwhile")).hint(format!("txupgrade show {tx}")));
+    }
     let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;

@@ -97,7 +97,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
         return Ok((exit, String::new()));
     }
     let account = account(&program)?;
-    let deadline = begin.checked_add(program.timeout);
+    let deadline = clock::ran().saturating_add(program.timeout);
     let from = log.len();
     let lent = Lent::to(account.as_ref(), log);
     let start::Started { mut child, trace, group } = start::start(program, log, account.as_ref())?;
@@ -111,7 +111,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
         if let Some(signal) = stop.signal() {
             break Some(How::Stopped(signal));
         }
-        let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.saturating_sub(clock::ran());
         if left.is_zero() {
             break Some(How::TimedOut);
         }

@@ -11,6 +11,7 @@ mod hold;
 mod open;
 mod sharing;
 mod signals;
+mod unconfirmed;
 
 use std::path::PathBuf;
 use std::process::Child;

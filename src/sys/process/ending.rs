@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -16,6 +16,7 @@ use super::records::{self, About, Record};
 use super::seen::{self, Seen, State};
 use super::{Exit, Log, cgroup};
 use crate::error::{Error, Result};
+use crate::sys::clock;
 
 /// How long a killed process may take to go.
 const GOING: Duration = Duration::from_secs(10);
@@ -125,15 +126,14 @@ fn is_another(one: &Seen) -> bool {
 
 /// Ends whatever `find` finds until it finds nothing. Returns what it ended, with command lines.
 pub(super) fn end(find: &dyn Fn() -> Vec<Seen>) -> Result<Vec<(u32, String)>> {
-    let begin = Instant::now();
-    let kill = begin + grace();
-    let mut known: BTreeMap<(u32, u64), (String, Option<Instant>)> = BTreeMap::new();
+    let kill = clock::ran() + grace();
+    let mut known: BTreeMap<(u32, u64), (String, Option<Duration>)> = BTreeMap::new();
     loop {
         let found = find();
         if found.is_empty() {
             break;
         }
-        let now = Instant::now();
+        let now = clock::ran();
         for one in &found {
             let (_, killed) = known.entry((one.pid, one.start)).or_insert_with(|| {
                 let command = seen::command_line(one.pid).unwrap_or_default();
