@@ -9,6 +9,7 @@ mod exit;
 mod json;
 mod report;
 mod ui;
+mod voice;
 mod words;
 
 mod apply;
@@ -50,6 +51,7 @@ use crate::sys::signal::Stop;
 use exit::Asked;
 use report::{Answered, More, Steps};
 use ui::{Loudness, Ui, When};
+use voice::Voice;
 
 /// Upgrades self-hosted server applications as transactions
 ///
@@ -243,6 +245,7 @@ fn emit(ui: &Ui, json: bool, done: Result<Answer>) -> u8 {
     if ui.loudness != Loudness::Quiet || answer.exit != exit::DONE {
         ui.say(&answer.talk);
     }
+    Voice.heard();
     match ui.unwritten() {
         Some(error) => {
             ui.say(&report::error(&error, ui.err));
@@ -306,7 +309,7 @@ fn trace(verbose: u8) {
     };
     let set = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(|| Voice)
         .log_internal_errors(false)
         .try_init();
     // Only a second subscriber could be refused, and nobody has set a first.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::voice::{Screen, Voice};
 use super::words;
 use crate::error::Error;
 use crate::monitor::Monitor;
@@ -151,6 +152,7 @@ impl Ui {
 
     /// Writes data to stdout.
     pub(crate) fn data(&self, bytes: &[u8]) {
+        Voice.heard();
         let mut out = io::stdout().lock();
         if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
             lock(&self.unwritten).get_or_insert(error);
@@ -159,8 +161,8 @@ impl Ui {
 
     /// Says something to a person.
     pub(crate) fn say(&self, text: &str) {
-        // A terminal that is gone is no reason to stop.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = Voice.write_all(text.as_bytes());
+        Voice.heard();
     }
 
     /// What kept data from being written, unless it is only that nobody reads it any more.
@@ -202,7 +204,7 @@ impl Ui {
     /// The monitor that shows a transaction on stderr.
     pub(crate) fn monitor(&self) -> Arc<dyn Monitor> {
         let bars = if self.err_is_terminal && self.loudness != Loudness::Quiet { Bars::Drawn } else { Bars::None };
-        let mut terminal = Terminal::new(Box::new(io::stderr()), self.err, self.loudness, bars);
+        let mut terminal = Terminal::new(Box::new(Voice), self.err, self.loudness, bars);
         terminal.warned = Arc::clone(&self.warned);
         Arc::new(terminal)
     }
@@ -255,7 +257,8 @@ impl Inner {
     fn line(&mut self, line: &str) {
         let Inner { sink, bar, .. } = self;
         let mut write = || {
-            let _ = writeln!(sink, "{line}").and_then(|()| sink.flush());
+            // In one piece: a bar may be drawn in between.
+            let _ = sink.write_all(format!("{line}\n").as_bytes()).and_then(|()| sink.flush());
         };
         match bar {
             Some(bar) => bar.suspend(write),
@@ -279,7 +282,7 @@ impl Monitor for Terminal {
         inner.began.insert((tx.clone(), task.to_owned()), Instant::now());
         inner.about = words::clean(task).into_owned();
         if self.bars == Bars::Drawn {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            let bar = ProgressBar::with_draw_target(None, screen());
             bar.set_style(spinner());
             bar.set_message(inner.about.clone());
             bar.enable_steady_tick(Duration::from_millis(100));
@@ -323,7 +326,7 @@ impl Monitor for Terminal {
         if inner.bar.is_none() && inner.about.is_empty() && self.bars == Bars::Drawn {
             // Work outside of a transaction: upkeep of the store.
             inner.about = words::clean(what).into_owned();
-            inner.bar = Some(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)));
+            inner.bar = Some(ProgressBar::with_draw_target(None, screen()));
         }
         let Some(bar) = &inner.bar else { return };
         if total > 0 && bar.length() != Some(total) {
@@ -349,6 +352,10 @@ impl Drop for Terminal {
             bar.finish_and_clear();
         }
     }
+}
+
+fn screen() -> ProgressDrawTarget {
+    ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), 10)
 }
 
 fn spinner() -> ProgressStyle {

@@ -9,6 +9,7 @@ mod exits;
 mod forms;
 mod hold;
 mod open;
+mod sessions;
 mod sharing;
 mod signals;
 mod unconfirmed;
