@@ -13,6 +13,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, SqliteJournal};
 use crate::name::TxId;
 use crate::store::{ObjectId, Store};
+use crate::sys::lock::Lock;
 use crate::sys::scratch::Scratch;
 use crate::tx::{Action, Begun, Goal, Itinerary, State, TaskId};
 
@@ -186,10 +187,21 @@ pub(super) fn begun(
 }
 
 /// Journals the beginning, takes the lock and drives.
-pub(super) fn start(site: &Site, journal: &mut SqliteJournal, mut world: World<'_>, begun: Begun) -> Result<TxId> {
+pub(super) fn start(site: &Site, journal: &mut SqliteJournal, world: World<'_>, begun: Begun) -> Result<TxId> {
+    watch_over(site, world.ground.dir, journal);
+    let beginning = lock_begin(world.ground.dir)?;
+    start_next(site, journal, world, begun, beginning)
+}
+
+/// The same for who keeps others from beginning already.
+pub(super) fn start_next(
+    site: &Site,
+    journal: &mut SqliteJournal,
+    mut world: World<'_>,
+    begun: Begun,
+    beginning: Lock,
+) -> Result<TxId> {
     let dir = world.ground.dir.to_path_buf();
-    watch_over(site, &dir, journal);
-    let beginning = lock_begin(&dir)?;
     let tx = journal.begin(&world.bound.name, &begun)?;
     let lock = lock_begun(&dir, &tx)?;
     drop(beginning);
