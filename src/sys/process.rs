@@ -30,7 +30,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 pub use account::uid_of;
 pub(crate) use account::{Account, group_id};
 pub use ending::{end_all, end_left};
-pub use log::Log;
+pub use log::{Log, shown};
 pub use seen::command_line;
 
 use crate::error::{Error, OrSay, Result};
@@ -99,6 +99,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
     let account = account(&program)?;
     let deadline = clock::ran().saturating_add(program.timeout);
     let from = log.len();
+    log.show_no_more();
     let lent = Lent::to(account.as_ref(), log);
     let start::Started { mut child, trace, group } = start::start(program, log, account.as_ref())?;
     let mut tail = log.tail(from);
@@ -120,7 +121,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
     let took = begin.elapsed();
     let left = match early {
         Some(_) => {
-            ending::end(&|| trace.find())?;
+            trace.end()?;
             Vec::new()
         }
         None => left_running(&trace),
@@ -148,7 +149,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
     let to = log.len();
     let from = if to < from { 0 } else { from };
     let text = log.text(from, to)?;
-    log.mask(from, to)?;
+    log.mask_rest()?;
     Ok((Exit { how, took, left }, text))
 }
 

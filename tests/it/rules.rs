@@ -14,6 +14,7 @@ mod sessions;
 mod sharing;
 mod signals;
 mod unconfirmed;
+mod writers;
 
 use std::path::PathBuf;
 use std::process::Child;

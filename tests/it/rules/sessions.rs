@@ -266,3 +266,43 @@ fn a_reader_that_is_there_and_does_not_read_keeps_nothing_down() {
     assert!(said.err.contains("this is a line"), "what it took was shown");
     assert_eq!(app.world(), NEW);
 }
+
+#[test]
+fn what_a_program_that_knows_a_secret_prints_is_shown_when_it_is_masked() {
+    let app = App::new()
+        .edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\nenv  = { TOKEN = { file = \"@BED@/token\" } }")
+        .script(
+            "install",
+            "echo 2.0.0 > @BED@/app/version; echo the token is $TOKEN; touch @BED@/waits\n\
+             for i in $(seq 1500); do [ -e @BED@/go ] && break; sleep 0.02; done; echo it is done",
+        );
+    app.bed.write("token", "hunter2-hunter2\n");
+    let run = app.start("run plan.toml");
+    wait_until("the step is under way", || app.bed.exists("waits"));
+    let follower = app.start("log --follow");
+    std::thread::sleep(Duration::from_millis(500));
+    let meanwhile = app.run("log app-1 install").ends(0).out;
+    assert!(meanwhile.contains("bin/install") && !meanwhile.contains("the token"), "{meanwhile}");
+    app.touch("go");
+    ended(run).ends(0);
+    let followed = ended(follower).ends(0).out;
+    let expected = "the token is ***************\nit is done\n";
+    assert!(followed.contains(expected), "{followed}");
+    assert_eq!(app.run("log app-1 install").ends(0).out.matches(expected).count(), 1);
+
+    // Killed in the middle, it is not shown until `recover` has masked it.
+    app.run("rollback --yes").ends(0);
+    for file in ["waits", "go"] {
+        app.remove(file);
+    }
+    let mut run = app.start("run plan.toml");
+    wait_until("the step is under way", || app.bed.exists("waits"));
+    send("KILL", run.id());
+    run.wait().unwrap();
+    let tx = "app-3";
+    assert!(!app.run(&format!("log {tx} install")).ends(0).out.contains("hunter2"));
+    assert!(!app.run(&format!("log {tx} --follow")).ends(0).out.contains("hunter2"));
+    app.run("recover").ends(0);
+    assert!(!app.run(&format!("log {tx} install")).ends(0).out.contains("hunter2"));
+    assert_eq!(app.world(), OLD);
+}
