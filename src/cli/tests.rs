@@ -61,7 +61,8 @@ fn status_of_open(open: &Open) -> Answer {
 }
 
 fn shown(account: &Account) -> String {
-    let logs = vec![LogFile { task: "apply migrate".to_owned(), path: PathBuf::from("/s/logs/apply-migrate.log"), shown: 0 }];
+    let logs =
+        vec![LogFile { task: "apply migrate".to_owned(), path: PathBuf::from("/s/logs/apply-migrate.log"), shown: 0 }];
     let shown = Shown::of(account, PathBuf::from("/s/logs"), logs);
     valid(&json::shown(&shown, 0));
     show::render(&shown, later(), &TimeZone::UTC, Paint::Plain)
@@ -606,7 +607,11 @@ fn errors_and_the_small_commands_are_valid_objects() {
 }
 
 fn ops_logs(path: &Path) -> crate::ops::Logs {
-    let files = vec![LogFile { task: "apply migrate".to_owned(), path: path.to_owned(), shown: path.metadata().unwrap().len() }];
+    let files = vec![LogFile {
+        task: "apply migrate".to_owned(),
+        path: path.to_owned(),
+        shown: path.metadata().unwrap().len(),
+    }];
     crate::ops::Logs { tx: "notes-1".parse().unwrap(), files }
 }
 

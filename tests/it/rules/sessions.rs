@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -197,9 +198,8 @@ fn any_number_of_signals_at_any_moment_leaves_one_of_two_worlds() {
 
 #[test]
 fn stopped_and_continued_no_time_limit_is_over_that_had_time_left() {
-    let app = App::new()
-        .edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\ntimeout = \"3s\"")
-        .script(
+    let app =
+        App::new().edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\ntimeout = \"3s\"").script(
             "install",
             "echo $$ > @BED@/waits.new; mv @BED@/waits.new @BED@/waits\n\
              sleep 0.5; echo 2.0.0 > @BED@/app/version; sleep 0.5",
@@ -270,13 +270,17 @@ fn a_reader_that_is_there_and_does_not_read_keeps_nothing_down() {
 #[test]
 fn what_a_program_that_knows_a_secret_prints_is_shown_when_it_is_masked() {
     let app = App::new()
-        .edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\nenv  = { TOKEN = { file = \"@BED@/token\" } }")
+        .edit(
+            "run  = [\"@BED@/bin/install\"]",
+            "run  = [\"@BED@/bin/install\"]\nenv  = { TOKEN = { file = \"@BED@/token\" } }",
+        )
         .script(
             "install",
             "echo 2.0.0 > @BED@/app/version; echo the token is $TOKEN; touch @BED@/waits\n\
              for i in $(seq 1500); do [ -e @BED@/go ] && break; sleep 0.02; done; echo it is done",
         );
-    app.bed.write("token", "hunter2-hunter2\n");
+    let token = app.bed.write("token", "hunter2-hunter2\n");
+    std::fs::set_permissions(token, std::fs::Permissions::from_mode(0o600)).unwrap();
     let run = app.start("run plan.toml");
     wait_until("the step is under way", || app.bed.exists("waits"));
     let follower = app.start("log --follow");

@@ -20,8 +20,7 @@ const WAYS: [(&str, &str); 6] = [
 
 /// An application whose first step starts writers in these ways and then waits.
 fn writing(ways: &[&str]) -> App {
-    let starts: Vec<&str> =
-        ways.iter().map(|way| WAYS.iter().find(|(name, _)| name == way).unwrap().1).collect();
+    let starts: Vec<&str> = ways.iter().map(|way| WAYS.iter().find(|(name, _)| name == way).unwrap().1).collect();
     // Whoever writes says so: the pid in a file of its own, and again and again in what is to be restored.
     let write = "echo x > @BED@/writers/$$; echo scribble >> @BED@/app/data; echo $$ > @BED@/app/by-$$";
     let app = App::new()
