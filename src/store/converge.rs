@@ -7,21 +7,27 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
+use super::fetch::{Held, OnBad};
 use super::live::{Anchor, Facts, split};
 use super::manifest::StoredHead;
 use super::meta;
-use super::object::ObjectId;
+use super::object::{Bytes, ObjectId};
 use super::side::Side;
-use super::stage::{Staged, stage};
+use super::stage::{self, Lost, Staged, stage};
 use super::tree::{Protect, Tree};
+use super::verify::Hits;
 use crate::error::{Error, OrSay, Result};
-use crate::resource::Changes;
+use crate::resource::{Change, Changes};
+
+/// How often a restore begins again when the tree still differs.
+const ROUNDS: usize = 2;
 
 impl Store {
     /// How the live tree differs from the manifest. Changes nothing.
@@ -32,18 +38,53 @@ impl Store {
         Ok(Changes { items: compared.changes })
     }
 
+    /// Reads and checks every object that a restore would need if it came now, and remembers what differs for that restore.
+    /// Changes nothing. Returns bytes read; an error (`Fault::Damage`) names the files that cannot be restored.
+    pub fn foresee_tree(&self, manifest: ObjectId, tree: &Tree, tell: &dyn Fn(u64, u64)) -> Result<u64> {
+        let head = self.stored_head(manifest)?;
+        let Some(anchor) = Anchor::at(&tree.path)? else {
+            return self.prove(&[manifest], tell);
+        };
+        self.index.hurry()?;
+        let comparison = self.compare(&head, tree, Some(&anchor), b"")?;
+        let Some((read, held)) = stage::rehearse(self, &anchor, &comparison.fixes, tell)? else {
+            // That says what is the matter, and whether only the index leads astray.
+            return self.prove(&[manifest], tell);
+        };
+        self.lock_compared().push(Compared { manifest, tree: tree.clone(), comparison, held });
+        Ok(read)
+    }
+
+    /// Forgets what was compared: something has run since.
+    pub fn forget_compared(&self) {
+        self.lock_compared().clear();
+    }
+
+    fn lock_compared(&self) -> std::sync::MutexGuard<'_, Vec<Compared>> {
+        self.compared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>, part: &[u8]) -> Result<Comparison> {
         let protect = match anchor {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
-        compare(self, head, anchor, &protect, part)
+        tracing::debug!("compares {} with {}", tree.path.display(), head.head.tx);
+        let compared = compare(self, head, anchor, &Arc::new(protect), part);
+        tracing::debug!("has compared");
+        compared
     }
 
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
     pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
-        self.converge(manifest, tree, None, tx, tell)
+        self.converge(manifest, tree, None, OnBad::Stop, tx, tell)
+    }
+
+    /// The same of what can be restored, although something of what it needs is damaged: a file whose objects are not all
+    /// whole is left as it is. An error (`Fault::Damage`) names these.
+    pub fn salvage_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
+        self.converge(manifest, tree, None, OnBad::GoOn, tx, tell)
     }
 
     /// The same for what is at `part`, an absolute path in the tree, and below it only.
@@ -55,7 +96,7 @@ impl Store {
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
-        self.converge(manifest, tree, Some(part), tx, tell)
+        self.converge(manifest, tree, Some(part), OnBad::Stop, tx, tell)
     }
 
     fn converge(
@@ -63,6 +104,7 @@ impl Store {
         manifest: ObjectId,
         tree: &Tree,
         part: Option<&Path>,
+        on_bad: OnBad,
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
@@ -79,32 +121,127 @@ impl Store {
             None => Vec::new(),
             Some(part) => relative(part, tree, &anchor)?,
         };
-        let compared = self.compare(&head, tree, Some(&anchor), &part)?;
-        refuse(&compared, &anchor)?;
-        if !compared.fixes.is_empty() {
-            let side = Side::make(&anchor, tx)?;
-            match stage(self, &anchor, &side, &compared.fixes, tell).and_then(|staged| side.sync().map(|()| staged)) {
-                Ok(staged) => {
-                    let swapped =
-                        Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
-                    side.keep_parent_time();
-                    swapped?;
-                    side.sync()?;
-                }
-                Err(error) => {
-                    side.discard();
-                    return Err(error);
-                }
+        let compare = || self.compare(&head, tree, Some(&anchor), &part);
+        let remembered = if part.is_empty() { self.recall(manifest, tree) } else { None };
+        let (first, mut held) = match remembered {
+            Some(compared) => (compared.comparison, compared.held),
+            None => (compare()?, Held::new()),
+        };
+        refuse(&first, &anchor)?;
+        let mut items = first.changes.clone();
+        items.extend(first.kept.clone());
+        let mut now = first;
+        let mut lost = Lost::new();
+        // It is right the first time, unless something still writes, or has written since it was compared.
+        for _ in 0..ROUNDS {
+            if now.fixes.is_empty() || !lost.is_empty() {
+                break;
             }
-            let left = self.compare(&head, tree, Some(&anchor), &part)?;
-            if !left.changes.is_empty() {
-                return Err(differs_still(&anchor, &left));
-            }
+            lost = self.fix(&anchor, (&now.fixes, &held), on_bad, tx, tell)?;
+            held = Held::new();
+            now = compare()?;
+            refuse(&now, &anchor)?;
         }
-        let mut items = compared.changes;
-        items.extend(compared.kept);
+        now.changes.retain(|change| !is_lost(change, &lost));
+        if !now.changes.is_empty() {
+            return Err(differs_still(&anchor, &now.changes));
+        }
+        if !lost.is_empty() {
+            let count = lost.len();
+            let files = if count == 1 { "1 file, which is".to_owned() } else { format!("{count} files, which are") };
+            let statement = format!("`{}` is restored but for {files} left as found", anchor.shown(b""));
+            return Err(self.lost(&anchor, &lost, statement));
+        }
         Ok(Changes { items })
     }
+
+    /// Takes what is remembered of the tree.
+    fn recall(&self, manifest: ObjectId, tree: &Tree) -> Option<Compared> {
+        let mut all = self.lock_compared();
+        let at = all.iter().position(|compared| compared.manifest == manifest && compared.tree == *tree)?;
+        Some(all.remove(at))
+    }
+
+    /// Builds what is to be built beside the resource, and puts it in place. After an error before the first change nothing
+    /// is left beside. Returns what could not be built.
+    fn fix(
+        &self,
+        anchor: &Anchor,
+        (fixes, held): (&[Fix], &Held),
+        on_bad: OnBad,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<Lost> {
+        tracing::debug!("builds beside {}", anchor.shown(b""));
+        let (side, staged) = self.staged(anchor, (fixes, held), on_bad, tx, tell)?;
+        tracing::debug!("puts it in place");
+        let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
+        side.keep_parent_time();
+        swapped?;
+        side.sync()?;
+        Ok(staged.lost)
+    }
+
+    /// Builds everything beside the resource, and makes it durable. After an error nothing is left there.
+    fn staged(
+        &self,
+        anchor: &Anchor,
+        (fixes, held): (&[Fix], &Held),
+        on_bad: OnBad,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<(Side, Staged)> {
+        loop {
+            let side = Side::make(anchor, tx)?;
+            let staged =
+                stage(self, anchor, &side, (fixes, held), tell).and_then(|staged| side.sync().map(|()| staged));
+            let error = match staged {
+                Ok(staged) if staged.lost.is_empty() => return Ok((side, staged)),
+                Ok(staged) => {
+                    let error =
+                        self.lost(anchor, &staged.lost, "the snapshot is damaged; nothing was changed".to_owned());
+                    match self.mend(&error) {
+                        Ok(false) if on_bad == OnBad::GoOn => return Ok((side, staged)),
+                        Ok(false) => error,
+                        Ok(true) => {
+                            side.discard();
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            side.discard();
+            return Err(error);
+        }
+    }
+
+    /// Says which files cannot be restored, and why.
+    fn lost(&self, anchor: &Anchor, lost: &Lost, statement: String) -> Error {
+        let mut hits = Hits::default();
+        for (path, why) in lost {
+            hits.add(format!("`{}` cannot be restored", anchor.shown(path)), why.clone());
+        }
+        hits.tell(self, Error::new(statement))
+    }
+}
+
+/// Whether a difference is of something that was left as it is, or of what is below it.
+fn is_lost(change: &Change, lost: &Lost) -> bool {
+    let path = if change.name == "." { Some(Bytes::default()) } else { Bytes::from_text(&change.name) };
+    let Some(Bytes(path)) = path else { return false };
+    let ends = (0..path.len()).filter(|&at| path[at] == b'/').chain([0, path.len()]);
+    ends.into_iter().any(|end| lost.contains_key(&path[..end]))
+}
+
+/// How a live tree differs from a manifest, as long as nothing else has run.
+#[derive(Debug)]
+pub(super) struct Compared {
+    manifest: ObjectId,
+    tree: Tree,
+    comparison: Comparison,
+    held: Held,
 }
 
 /// A path in the tree, as entries are named.
@@ -115,19 +252,19 @@ fn relative(part: &Path, tree: &Tree, anchor: &Anchor) -> Result<Vec<u8>> {
     Ok(plain.as_os_str().as_bytes().to_vec())
 }
 
-fn differs_still(anchor: &Anchor, left: &Comparison) -> Error {
+fn differs_still(anchor: &Anchor, left: &[Change]) -> Error {
     let shown = anchor.shown(b"");
     let mut error = Error::new(format!("`{shown}` still differs from the snapshot after it was restored"));
-    for change in left.changes.iter().take(5) {
+    for change in left.iter().take(5) {
         error = error.because(format!("`{}`: {}", change.name, describe(change)));
     }
-    if left.changes.len() > 5 {
-        error = error.because(format!("and {} more", left.changes.len() - 5));
+    if left.len() > 5 {
+        error = error.because(format!("and {} more", left.len() - 5));
     }
     error.hint(format!("see that nothing writes to `{shown}`, then try again"))
 }
 
-fn describe(change: &crate::resource::Change) -> String {
+fn describe(change: &Change) -> String {
     match change.what {
         crate::resource::What::Added => "it should not be there".into(),
         crate::resource::What::Removed => "it is missing".into(),

@@ -10,13 +10,13 @@
 //! | `archive` | the `tar.zst` files and their frames |
 //! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
-//! | `manifest` | entries and heads |
+//! | `manifest`, `recorded` | entries and heads; entries beside a live tree |
 //! | `fetch` | reading and checking many objects, each frame once |
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -40,9 +40,11 @@ mod meta;
 mod object;
 mod pack;
 mod part;
+mod patch;
 mod pax;
 mod prune;
 mod read;
+mod recorded;
 mod side;
 mod stage;
 mod stream;
@@ -56,9 +58,11 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Fault, OrSay, Result};
+use converge::Compared;
 use index::{Index, Place};
 use manifest::{Entries, StoredHead};
 use pack::{Class, Packer};
@@ -93,6 +97,11 @@ pub struct Store {
     tmp: Option<PathBuf>,
     index: Arc<Index>,
     kept: Mutex<VecDeque<KeptFrame>>,
+    compared: Mutex<Vec<Compared>>,
+    /// Whether everything has been read from the archives because the index led astray.
+    mended: AtomicBool,
+    /// What could not be read then: the first of it.
+    unreadable: Mutex<Vec<String>>,
 }
 
 impl Store {
@@ -108,7 +117,15 @@ impl Store {
                 .or_say(|| format!("cannot create `{}`", wanted.display()))?;
         }
         let index = Arc::new(Index::open(&dir)?);
-        Ok(Store { dir, tmp: Some(tmp.to_owned()), index, kept: Mutex::default() })
+        Ok(Store {
+            dir,
+            tmp: Some(tmp.to_owned()),
+            index,
+            kept: Mutex::default(),
+            compared: Mutex::default(),
+            mended: AtomicBool::new(false),
+            unreadable: Mutex::default(),
+        })
     }
 
     /// Opens an existing store for reading only; nothing is created (works on a read-only state directory). `None` when
@@ -119,7 +136,15 @@ impl Store {
             return Ok(None);
         }
         let index = Arc::new(Index::open_read_only(&dir)?);
-        Ok(Some(Store { dir, tmp: None, index, kept: Mutex::default() }))
+        Ok(Some(Store {
+            dir,
+            tmp: None,
+            index,
+            kept: Mutex::default(),
+            compared: Mutex::default(),
+            mended: AtomicBool::new(false),
+            unreadable: Mutex::default(),
+        }))
     }
 
     fn archives(&self) -> PathBuf {
@@ -144,6 +169,57 @@ impl Store {
 
     /// Appends an object's bytes to `to`.
     fn append(&self, id: ObjectId, to: &mut Vec<u8>) -> Result<()> {
+        match self.append_found(id, to) {
+            Err(error) if self.mend(&error)? => match self.append_found(id, to) {
+                // It was whole all the time: the index led astray.
+                Ok(()) => {
+                    self.index.note(&error.to_string());
+                    Ok(())
+                }
+                // What was found first says more.
+                Err(_) => Err(error),
+            },
+            done => done,
+        }
+    }
+
+    /// Where something cannot be read, the index may be to blame: then all of it is read from the archives, once. Whether
+    /// it was just now, so that another try may find more.
+    fn mend(&self, error: &Error) -> Result<bool> {
+        if error.fault != Fault::Damage || self.mended.swap(true, Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let there = archive::list(&self.archives())?;
+        let is_gone = |name: &archive::ArchiveName| there.binary_search_by_key(name, |(name, _)| *name).is_err();
+        let gone: Vec<String> = self
+            .index
+            .gone()
+            .unwrap_or_default()
+            .iter()
+            .map(|gone| gone.name)
+            .filter(is_gone)
+            .map(|name| format!("the archive `{name}` is missing"))
+            .collect();
+        let damage = self.index.read_anew(error)?;
+        self.forget_frames();
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        *unreadable = gone.into_iter().chain(damage.iter().map(ToString::to_string)).take(3).collect();
+        Ok(true)
+    }
+
+    fn unreadable(&self) -> Vec<String> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the index on disk is not used, if it is not: what a person should be told.
+    pub fn index_astray(&self) -> Option<String> {
+        let why = self.index.astray()?;
+        Some(format!(
+            "the index of the store is damaged and is not used, `txupgrade store reindex` makes it anew: {why}"
+        ))
+    }
+
+    fn append_found(&self, id: ObjectId, to: &mut Vec<u8>) -> Result<()> {
         let place = self.place(id)?;
         let frame = self.frame(place).map_err(|e| e.within(format!("the object `{id}` cannot be read")))?;
         to.extend_from_slice(checked(&frame, place, id)?);
@@ -175,18 +251,32 @@ impl Store {
     }
 
     fn read_frame(&self, place: Place) -> Result<Vec<u8>> {
+        let mut opener = archive::Opener::default();
+        self.open_frame(place, &mut opener)?;
+        Ok(opener.into_tar())
+    }
+
+    /// Reads a place's frame into `opener`.
+    fn open_frame<'o>(&self, place: Place, opener: &'o mut archive::Opener) -> Result<&'o [u8]> {
         let path =
             self.index.path(place.archive).ok_or_else(|| Error::new("an archive is missing").fault(Fault::Damage))?;
         let file = File::open(&path)
             .or_say(|| format!("cannot open the archive `{}`", path.display()))
             .map_err(|e| e.fault(Fault::Damage))?;
-        archive::read_frame(&file, place.frame, place.packed.into())
+        opener
+            .read(&file, place.frame, place.packed.into())
             .map_err(|e| e.within(format!("the archive `{}` is damaged", path.display())))
     }
 
     /// What a manifest says of itself.
     pub fn head(&self, manifest: ObjectId) -> Result<Head> {
         Ok(self.stored_head(manifest)?.head)
+    }
+
+    /// Bytes of content that a manifest describes, and its entries.
+    pub fn size_of(&self, manifest: ObjectId) -> Result<(u64, u64)> {
+        let head = self.stored_head(manifest)?;
+        Ok((head.bytes, head.entries))
     }
 
     /// Whether it has the object.

@@ -4,13 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
 mod bed;
+mod capture;
 mod command_line;
+mod damage;
 mod fidelity;
 mod invalid;
 mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod points;
 mod readme;
 mod rules;
 mod tree;
