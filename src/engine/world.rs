@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bind::{Bound, Instance};
 use super::flatten::VERSION;
@@ -16,6 +16,7 @@ use crate::monitor::Monitor;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
 use crate::store::{ObjectId, Replaced, Stamps, Store};
+use crate::sys::clock;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 use crate::sys::{files, mounts};
@@ -91,13 +92,12 @@ pub(super) struct Moment {
 impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
-        let (bases, target) = (BTreeMap::new(), Target::default());
         let mut world = World {
             ground,
             bound,
             tx,
-            bases,
-            target,
+            bases: BTreeMap::new(),
+            target: Target::default(),
             stamps: Stamps::Count,
             measures: false,
             paths: Vec::new(),
@@ -368,14 +368,14 @@ impl<'a> World<'a> {
     pub(super) fn ask_patiently(&self, check: &Instance<dyn Check>, cx: &Context<'_>) -> Result<Finding> {
         const PAUSE: Duration = Duration::from_millis(250);
         let spec = &check.common.check;
-        let deadline = Instant::now() + spec.within.unwrap_or_default();
-        let mut passing_since: Option<Instant> = None;
+        let deadline = clock::ran().saturating_add(spec.within.unwrap_or_default());
+        let mut passing_since: Option<Duration> = None;
         loop {
             let finding = check.kind.ask(cx)?;
-            let now = Instant::now();
+            let now = clock::ran();
             if finding.passed() {
                 let since = *passing_since.get_or_insert(now);
-                if now.duration_since(since) >= spec.steady.unwrap_or_default() {
+                if now.saturating_sub(since) >= spec.steady.unwrap_or_default() {
                     return Ok(finding);
                 }
             } else {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::carry_on::{finish, keep_watch, settle};
+use super::carry_on::{finish, settle};
 use super::keep;
-use super::office::{Office, lock_begin, lock_tx, make_room_first, refuse_lost_journal, sweep, tell};
+use super::keeper::watch_over;
+use super::office::{Office, lock_tx, make_room_first, refuse_lost_journal, sweep, tell};
 use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
@@ -47,6 +48,7 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
     match refused {
         Some(error) => Err(error),
         None => {
+            watch_over(site, &office.dir, &office.journal);
             sweep_ended(site, &mut office)?;
             for standing in &standings {
                 keep::carry_out(site, &mut office, &standing.tx);
@@ -58,7 +60,6 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
 
 /// Settles one transaction; `None` when somebody else has done it meanwhile.
 fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Standing>> {
-    let beginning = lock_begin(&office.dir)?;
     let lock = match lock_tx(&office.dir, tx) {
         Err(error) if error.fault == Fault::Locked => {
             let mut standing = Standing::of(&tell(&office.journal, tx)?);
@@ -67,7 +68,6 @@ fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Stan
         }
         taken => taken?,
     };
-    drop(beginning);
     let Office { dir, tmp, store, journal, .. } = office;
     let told = tell(journal, tx)?;
     if told.state.ended().is_some() {
@@ -80,11 +80,7 @@ fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Stan
     settle(&mut driver)?;
     drop(driver);
     drop(lock);
-    let standing = Standing::of(&tell(journal, tx)?);
-    if matches!(standing.place, Place::Unconfirmed { .. }) {
-        keep_watch(site, tx)?;
-    }
-    Ok(Some(standing))
+    Ok(Some(Standing::of(&tell(journal, tx)?)))
 }
 
 /// A process may have died after the end was journaled and before the side copies were removed. That is tidying up

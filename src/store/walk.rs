@@ -66,8 +66,16 @@ impl Bounds {
         let is_dir = if facts.kind == Type::Dir { IsDir::Yes } else { IsDir::No };
         match self.protect.why(path, is_dir) {
             Some(why) => Whose::Protected(why),
-            None if Some(facts.place) != self.place => Whose::Mount,
+            None if self.is_elsewhere(facts) => Whose::Mount,
             None => Whose::Ours,
+        }
+    }
+
+    fn is_elsewhere(&self, facts: &Facts) -> bool {
+        match (self.place, facts.place) {
+            // On an overlay a file has the device of the layer that it is in.
+            (Some((.., Some(ours))), (.., Some(theirs))) if facts.kind != Type::Dir => ours != theirs,
+            (ours, theirs) => ours != Some(theirs),
         }
     }
 }
