@@ -17,6 +17,7 @@ use crate::resource::Resource;
 use crate::store::Store;
 use crate::sys::process::{Exit, Log};
 use crate::sys::signal::Stop;
+use crate::tx::Unit;
 
 /// Which way the transaction goes; commands get it as `TXUPGRADE_DIRECTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,10 @@ pub struct Context<'a> {
     pub left_out: Vec<PathBuf>,
     /// Paths in what a step replaces that stay as they are, because nothing captured them (absolute, as claimed).
     pub kept: Vec<PathBuf>,
+    /// What this quiesce had found before it stopped anything.
+    pub units: Vec<Unit>,
+    /// The state directory.
+    pub state: PathBuf,
     /// Where objects are kept.
     pub store: &'a Store,
     /// Where the output of programs goes.
@@ -123,6 +128,8 @@ impl Context<'_> {
             tmp: self.tmp.clone(),
             left_out: self.left_out.clone(),
             kept: Vec::new(),
+            units: Vec::new(),
+            state: self.state.clone(),
             store: self.store,
             log: self.log,
             stop: self.stop,

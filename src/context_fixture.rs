@@ -109,6 +109,8 @@ impl Fixture {
             tmp: self.dir.path().join("state/tmp/own"),
             left_out: Vec::new(),
             kept: Vec::new(),
+            units: Vec::new(),
+            state: self.dir.path().join("state"),
             store: &self.store,
             log: &self.log,
             stop: &self.stop,

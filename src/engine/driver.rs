@@ -10,7 +10,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::signal::Stop;
-use crate::sys::{clock, files, process};
+use crate::sys::{clock, files, hold, process, units};
 use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Reason, Runner, State, TaskId};
 
 /// Drives one transaction.
@@ -199,6 +199,9 @@ impl<'a> Driver<'a> {
                 warn(path, error);
             }
         }
+        if let Err(error) = clear_holds(self.world.ground.dir, &self.tx) {
+            self.world.ground.monitor.warn(&error.to_string());
+        }
         // The lock file that remains tells `recover` that the sweep was not finished.
         let lock = lock_path(self.world.ground.dir, &self.tx);
         if let Err(error) = std::fs::remove_file(&lock)
@@ -219,6 +222,16 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes what held units back for a transaction that has ended.
+pub fn clear_holds(dir: &std::path::Path, tx: &TxId) -> Result<()> {
+    let cleared = hold::Hold::new(dir, &tx.to_string()).clear();
+    let known = cleared.map_err(|error| error.within(format!("cannot remove what held units back for `{tx}`")))?;
+    match known {
+        hold::Known::NotYet if units::is_here() => units::reload(),
+        _ => Ok(()),
     }
 }
 
