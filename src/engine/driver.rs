@@ -25,7 +25,7 @@ pub struct Driver<'a> {
 /// Where the loop stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drove {
-    /// There is nothing more to do now: it waits, is stuck, or has ended.
+    /// There is nothing more to do now: it waits, is stuck, has ended, or needs what is not up yet.
     Settled,
     /// On the way back, a second signal asked to leave the rest to `recover`.
     LeftToRecover,
@@ -99,11 +99,22 @@ impl<'a> Driver<'a> {
 
     /// Carries the transaction on until it waits, is stuck or has ended.
     pub fn drive(&mut self) -> Result<Drove> {
+        self.drive_through(|_, _, _| Ok(true))
+    }
+
+    /// The same as far as can be come while the machine boots, when no server is up.
+    pub fn drive_early(&mut self) -> Result<Drove> {
+        self.drive_through(World::is_early)
+    }
+
+    /// Carries it on until then, or until the first task that may not be run now.
+    fn drive_through(&mut self, may_run: impl Fn(&World<'a>, &State, &TaskId) -> Result<bool>) -> Result<Drove> {
         if !self.forward() {
             self.stop.reset();
         }
         loop {
             match self.state.next() {
+                Next::Run(task) if !may_run(&self.world, &self.state, &task)? => return Ok(Drove::Settled),
                 Next::Run(task) => {
                     if self.forward() && self.state.can_turn_back() {
                         if let Some(number) = self.stop.signal() {
@@ -267,6 +278,33 @@ fn headline(event: &Event) -> Option<String> {
 }
 
 impl World<'_> {
+    /// Whether a task can be carried out while the machine boots: going back, all that comes before the first thing that
+    /// needs a server; going forward only what stops what a boot may have started.
+    fn is_early(&self, state: &State, task: &TaskId) -> Result<bool> {
+        let back = *state.heading() != Heading::Forward;
+        let files = |roots: &[PathBuf]| Ok(!roots.iter().any(|root| units::awaited_mount(root).is_some()));
+        match task.action {
+            Action::Quiesce => Ok(true),
+            Action::Prove | Action::Diagnose => Ok(back),
+            Action::Restore => match self.bound.resources.iter().position(|resource| resource.name == task.subject) {
+                Some(index) if self.bound.resources[index].kind.is_files() => files(&self.paths[index]),
+                _ => Ok(false),
+            },
+            Action::Undo => {
+                let step = self.bound.steps.iter().find(|step| step.name == task.subject);
+                match step.filter(|step| step.kind.undo_is_files()) {
+                    Some(step) => {
+                        let (log, stop) = (process::Log::transient()?, Stop::never());
+                        let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+                        files(&step.kind.replaces(&cx)?)
+                    }
+                    None => Ok(false),
+                }
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// What was only kept until the transaction's end.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let Ok(log) = process::Log::transient() else { return Vec::new() };

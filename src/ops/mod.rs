@@ -6,6 +6,7 @@ mod carry_on;
 pub mod demo;
 mod diff;
 mod history;
+mod install;
 mod keep;
 mod log;
 pub mod look;
@@ -69,7 +70,16 @@ pub struct Standing {
     /// How long what was quiesced was down, where anything was.
     pub downtime: Option<Duration>,
     /// The quiesces that are not known to be up, outermost first.
-    pub down: Vec<TaskId>,
+    pub down: Vec<Down>,
+}
+
+/// A quiesce that is not known to be up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// Its name.
+    pub quiesce: String,
+    /// The units that were up before it; none where it does not deal in units.
+    pub units: Vec<String>,
 }
 
 /// The places where a transaction can stand still.
@@ -141,9 +151,9 @@ pub enum Through {
 /// Whether `recover` is run while the machine starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtBoot {
-    /// By a person.
+    /// Everything is up that will be: all is settled.
     No,
-    /// Before the application's units.
+    /// Nothing is up yet: files are put back, and the rest is left for later.
     Yes,
 }
 
@@ -171,6 +181,7 @@ pub use begin::{Accept, AskNotice, BeginRequest, run, snapshot};
 pub use carry_on::{apply, commit, confirm, keep_until_due};
 pub use diff::{ResourceDiff, diff};
 pub use history::{History, Past, Verify, history};
+pub use install::install;
 pub use log::{Listener, LogFile, Logs, follow, log};
 pub use plan::{Forecast, ForecastTask, plan};
 pub use recover::{recover, release};

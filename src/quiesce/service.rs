@@ -63,8 +63,8 @@ impl Quiesce for Service {
         let boot = units::look(&[FILES_UNIT.to_owned(), REST_UNIT.to_owned()])?;
         if boot.iter().any(|unit| unit.enabled() != "enabled") {
             warnings.push(format!(
-                "after a reboot `{}` would stay down until somebody calls `txupgrade recover`: the units that call it \
-                 at boot are not enabled (`txupgrade recover --install`)",
+                "after a reboot `{}` would stay down until somebody calls `txupgrade recover`; with `txupgrade recover \
+                 --install` every boot does",
                 cx.subject
             ));
         }

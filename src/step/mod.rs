@@ -50,6 +50,12 @@ pub trait Step: Send + Sync {
         false
     }
 
+    /// Whether its undo touches files and nothing else: then it is taken back while the machine boots, before any server
+    /// is up.
+    fn undo_is_files(&self) -> bool {
+        false
+    }
+
     /// Takes it back, also when it was interrupted half-way or failed. Without an undo of its own: nothing.
     fn undo(&self, _cx: &Context<'_>) -> Result<Output> {
         Ok(Output::default())

@@ -11,7 +11,7 @@ use rustix::fs::RawDir;
 use rustix::io::Errno;
 
 use super::cores;
-use super::live::{Anchor, Facts, open_quietly};
+use super::live::{Anchor, Facts, Place, open_quietly};
 use super::manifest::Type;
 use super::tree::{IsDir, Protect, Why};
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ pub(crate) struct Walk<'a> {
     levels: Vec<Level>,
     helpers: Helpers,
     /// The root's device and mount.
-    place: Option<(u32, u32, Option<u64>)>,
+    place: Option<Place>,
     /// The directory that was given last: the walk goes on in it.
     below: Option<Below>,
     begun: bool,
@@ -205,7 +205,7 @@ impl<'a> Walk<'a> {
         let is_dir = if facts.kind == Type::Dir { IsDir::Yes } else { IsDir::No };
         match self.protect.why(path, is_dir) {
             Some(why) => Whose::Protected(why),
-            None if Some(facts.place) != self.place => Whose::Mount,
+            None if !self.place.is_some_and(|place| facts.lies_in(place)) => Whose::Mount,
             None => Whose::Ours,
         }
     }

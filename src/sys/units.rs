@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use super::process::{self, How, Log, Program};
 use super::signal::Stop;
-use crate::error::{Error, OrSay, Result};
+use crate::error::{Error, Result};
 
 /// How long systemd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,8 +124,12 @@ pub fn look(names: &[String]) -> Result<Vec<Seen>> {
 /// The units that `pattern` matches, as a shell would: those that systemd has loaded, and those that have a file.
 pub fn like(pattern: &str) -> Result<Vec<String>> {
     let listing = ["--all", "--full", "--plain", "--no-legend", "--no-pager", "--", pattern];
-    let ask = |verb| ask(&[&[verb], &listing[..]].concat());
-    let (loaded, files) = (ask("list-units")?, ask("list-unit-files")?);
+    let list = |verb| match answer(&[&[verb], &listing[..]].concat())? {
+        // That there is none is a failure to some versions.
+        (How::Status(1), text) if text.trim().is_empty() => Ok(text),
+        (how, text) => well(verb, how, text),
+    };
+    let (loaded, files) = (list("list-units")?, list("list-unit-files")?);
     let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
     let mut names: Vec<String> = loaded.lines().chain(files.lines()).filter_map(first).collect();
     // A template is not a unit.
@@ -135,9 +139,23 @@ pub fn like(pattern: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Where something is going to be mounted at `path` or above it and is not yet: the machine still boots.
+pub fn awaited_mount(path: &Path) -> Option<PathBuf> {
+    // Without systemd nothing is known to come.
+    let mounts = ask(&["show", "--property=Where,ActiveState,LoadState", "--", "*.mount"]).ok()?;
+    let known = |unit: &Seen| unit.get("LoadState") == "loaded" && !unit.get("Where").is_empty();
+    let waits = |unit: &Seen| known(unit) && unit.is_down() && path.starts_with(unit.get("Where"));
+    parse(&mounts).into_iter().find(waits).map(|unit| PathBuf::from(unit.get("Where")))
+}
+
 /// Makes systemd read its files anew.
 pub fn reload() -> Result<()> {
     ask(&["daemon-reload"]).map(drop)
+}
+
+/// Makes systemd start these units at boot; works also where it does not run yet.
+pub fn enable(names: &[&str]) -> Result<()> {
+    ask(&[&["enable", "--quiet", "--"], names].concat()).map(drop)
 }
 
 /// Whether systemd runs this machine.
@@ -159,7 +177,20 @@ pub fn full_name(text: &str) -> Result<String> {
 
 /// What `systemctl` answers.
 fn ask(words: &[&str]) -> Result<String> {
-    let shown = format!("systemctl {}", words.first().copied().unwrap_or_default());
+    let (how, text) = answer(words)?;
+    well(words.first().copied().unwrap_or_default(), how, text)
+}
+
+fn well(verb: &str, how: How, text: String) -> Result<String> {
+    if how == How::Status(0) {
+        return Ok(text);
+    }
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    let why = last.map_or_else(|| format!("`systemctl {verb}` failed and said nothing"), str::to_owned);
+    Err(Error::new("cannot ask systemd").because(why))
+}
+
+fn answer(words: &[&str]) -> Result<(How, String)> {
     let program = Program {
         argv: std::iter::once("systemctl").chain(words.iter().copied()).map(OsString::from).collect(),
         env: BTreeMap::new(),
@@ -171,12 +202,7 @@ fn ask(words: &[&str]) -> Result<String> {
     };
     let (exit, text) = process::run(program, &Log::transient()?, &Stop::never(), &mut |_| ())
         .map_err(|error| error.within("cannot ask systemd"))?;
-    if exit.how == How::Status(0) {
-        return Ok(text);
-    }
-    let last = text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
-    let why = last.or_say(|| format!("`{shown}` failed and said nothing")).unwrap_or_else(|error| error.statement);
-    Err(Error::new("cannot ask systemd").because(why))
+    Ok((exit.how, text))
 }
 
 /// The blocks of `systemctl show`, one for each unit.
