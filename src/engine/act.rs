@@ -31,6 +31,12 @@ impl World<'_> {
     /// Does what `task` says.
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
         self.make_scratch()?;
+        // What was seen of resources counts as long as nothing else has run.
+        if !matches!(task.action, Action::Restore | Action::Reinstate) {
+            self.ground.store.forget_compared();
+        }
+        let rechecked = task.action == Action::Recheck;
+        self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
         match self.act_on(&job) {
             Ok(mut output) => {
@@ -118,12 +124,14 @@ impl World<'_> {
             ROOM => self.require_room(job.state),
             SNAPSHOT => {
                 let manifests: Vec<ObjectId> = self.target.manifests.values().copied().collect();
-                Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+                let read = self.ground.store.prove(&manifests, &self.telling(job))?;
+                Ok(Output::note(format!("{} read", bytes(read))))
             }
             subject => {
                 if let Some(name) = subject.strip_prefix(&of_resource("")) {
                     let resource = self.resource(name)?;
-                    let estimate = resource.kind.probe(&self.cx(job, name, resource.line.as_deref()))?;
+                    let base = self.bases.get(name).copied().filter(|_| !self.measures);
+                    let estimate = resource.kind.probe(&self.cx(job, name, resource.line.as_deref()), base)?;
                     let note = format!("{}, {} items", bytes(estimate.bytes), estimate.items);
                     let mut warnings = estimate.warnings;
                     warnings.extend(self.nothing_there(resource)?);
@@ -277,7 +285,7 @@ impl World<'_> {
     fn prove_capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>) -> Result<Output> {
         let manifest = manifest_of(job.state, Action::Capture, &resource.name);
         let manifest = manifest.ok_or_else(|| Error::new(format!("`{}` was not captured", resource.name)))?;
-        let read = self.prove(job, &[manifest])?;
+        let read = self.ground.store.prove_written(&[manifest], &self.telling(job))?;
         let mut note = format!("{} read back", bytes(read));
         if self.bound.policy.prove != Some(Prove::Read) {
             let cx = self.cx(job, &resource.name, resource.line.as_deref());
@@ -298,15 +306,39 @@ impl World<'_> {
             }
         }
         let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
-        let manifests: Vec<ObjectId> =
-            captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
-        Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+        let manifest =
+            |(task, output): (&TaskId, &Output)| Some((task.subject.clone(), output.manifest.as_ref()?.parse().ok()?));
+        let manifests: Vec<(String, ObjectId)> = captured.filter_map(manifest).collect();
+        // What an undo leaves to be restored is not known before it has run.
+        let undoes = job.state.forward().any(|(task, _)| self.has_undo(&task.id));
+
+        let (mut read, mut rest) = (0, Vec::new());
+        for (name, manifest) in manifests {
+            if undoes {
+                rest.push(manifest);
+                continue;
+            }
+            let resource = self.resource(&name)?;
+            match resource.kind.foresee(&self.cx(job, &name, resource.line.as_deref()), manifest) {
+                Ok(Some(bytes)) => read += bytes,
+                Err(error) if error.fault == Fault::Damage => return Err(error),
+                // It will be seen what is the matter when it is restored.
+                Ok(None) | Err(_) => rest.push(manifest),
+            }
+        }
+        read += self.ground.store.prove(&rest, &self.telling(job))?;
+        Ok(Output::note(format!("{} read", bytes(read))))
     }
 
-    /// Reads and checks all that a restore of `manifests` needs. Returns bytes.
-    fn prove(&self, job: &Job<'_>, manifests: &[ObjectId]) -> Result<u64> {
+    fn has_undo(&self, task: &TaskId) -> bool {
+        matches!(task.action, Action::Prepare | Action::Apply)
+            && self.step(&task.subject).is_ok_and(|step| step.kind.has_undo())
+    }
+
+    /// Tells the monitor how far a task is.
+    fn telling(&self, job: &Job<'_>) -> impl Fn(u64, u64) {
         let what = job.task.to_string();
-        self.ground.store.prove(manifests, &|done, total| self.ground.monitor.progress(&what, done, total))
+        move |done, total| self.ground.monitor.progress(&what, done, total)
     }
 
     fn quiesce_or_resume(&self, job: &Job<'_>) -> Result<Output> {
@@ -345,6 +377,11 @@ impl World<'_> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
         let changes = resource.kind.restore(&cx, manifest)?;
+        if !resource.kind.precaptures() {
+            // Programs of its own may have run.
+            self.ground.store.forget_compared();
+        }
+        *self.restored.borrow_mut() = Some((resource.name.to_string(), manifest));
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
             1 => "1 item put back".to_owned(),
@@ -380,6 +417,10 @@ impl World<'_> {
             Heading::Backward(_) => manifest_of(job.state, Action::Capture, name)
                 .ok_or_else(|| Error::new(format!("`{name}` was not captured")))?,
         };
+        // A restore ends with an empty diff.
+        if self.restored.borrow_mut().take().is_some_and(|restored| restored == (name.to_owned(), manifest)) {
+            return Ok(Output::note("as it was"));
+        }
         let changes = resource.kind.diff(&self.cx(job, name, resource.line.as_deref()), manifest)?;
         if changes.is_empty() {
             return Ok(Output::note("as it was"));

@@ -66,8 +66,12 @@ pub struct World<'a> {
     pub bases: BTreeMap<String, ObjectId>,
     /// What a rollback of a committed transaction goes back to.
     pub target: Target,
+    /// Whether sizes are measured also where the last snapshot tells them.
+    pub measures: bool,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
+    /// The resource that was restored last, and to what, as long as nothing else has run.
+    pub(super) restored: RefCell<Option<(String, ObjectId)>>,
 }
 
 /// What the variables stand for at one moment of a transaction.
@@ -84,8 +88,16 @@ pub(super) struct Moment {
 impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
-        let mut world =
-            World { ground, bound, tx, bases: BTreeMap::new(), target: Target::default(), paths: Vec::new() };
+        let mut world = World {
+            ground,
+            bound,
+            tx,
+            bases: BTreeMap::new(),
+            target: Target::default(),
+            measures: false,
+            paths: Vec::new(),
+            restored: RefCell::default(),
+        };
         world.paths = world.resource_paths()?;
         Ok(world)
     }

@@ -7,21 +7,26 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
+use super::fetch::Held;
 use super::live::{Anchor, Facts, split};
 use super::manifest::StoredHead;
 use super::meta;
 use super::object::ObjectId;
 use super::side::Side;
-use super::stage::{Staged, stage};
+use super::stage::{self, Staged, stage};
 use super::tree::{Protect, Tree};
 use crate::error::{Error, OrSay, Result};
-use crate::resource::Changes;
+use crate::resource::{Change, Changes};
+
+/// How often a restore begins again when the tree still differs.
+const ROUNDS: usize = 2;
 
 impl Store {
     /// How the live tree differs from the manifest. Changes nothing.
@@ -32,12 +37,38 @@ impl Store {
         Ok(Changes { items: compared.changes })
     }
 
+    /// Reads and checks every object that a restore would need if it came now, and remembers what differs for that restore.
+    /// Changes nothing. Returns bytes read; an error (`Fault::Damage`) names the files that cannot be restored.
+    pub fn foresee_tree(&self, manifest: ObjectId, tree: &Tree, tell: &dyn Fn(u64, u64)) -> Result<u64> {
+        let head = self.stored_head(manifest)?;
+        let Some(anchor) = Anchor::at(&tree.path)? else {
+            return self.prove(&[manifest], tell);
+        };
+        self.index.hurry()?;
+        let comparison = self.compare(&head, tree, Some(&anchor), b"")?;
+        let (read, held) = stage::rehearse(self, &anchor, &comparison.fixes, tell)?;
+        self.lock_compared().push(Compared { manifest, tree: tree.clone(), comparison, held });
+        Ok(read)
+    }
+
+    /// Forgets what was compared: something has run since.
+    pub fn forget_compared(&self) {
+        self.lock_compared().clear();
+    }
+
+    fn lock_compared(&self) -> std::sync::MutexGuard<'_, Vec<Compared>> {
+        self.compared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>, part: &[u8]) -> Result<Comparison> {
         let protect = match anchor {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
-        compare(self, head, anchor, &protect, part)
+        tracing::debug!("compares {} with {}", tree.path.display(), head.head.tx);
+        let compared = compare(self, head, anchor, &Arc::new(protect), part);
+        tracing::debug!("has compared");
+        compared
     }
 
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
@@ -79,32 +110,69 @@ impl Store {
             None => Vec::new(),
             Some(part) => relative(part, tree, &anchor)?,
         };
-        let compared = self.compare(&head, tree, Some(&anchor), &part)?;
-        refuse(&compared, &anchor)?;
-        if !compared.fixes.is_empty() {
-            let side = Side::make(&anchor, tx)?;
-            match stage(self, &anchor, &side, &compared.fixes, tell).and_then(|staged| side.sync().map(|()| staged)) {
-                Ok(staged) => {
-                    let swapped =
-                        Swap { anchor: &anchor, side: &side, parent: None, aside: 0 }.all(&compared.fixes, &staged);
-                    side.keep_parent_time();
-                    swapped?;
-                    side.sync()?;
-                }
-                Err(error) => {
-                    side.discard();
-                    return Err(error);
-                }
+        let compare = || self.compare(&head, tree, Some(&anchor), &part);
+        let remembered = if part.is_empty() { self.recall(manifest, tree) } else { None };
+        let (first, mut held) = match remembered {
+            Some(compared) => (compared.comparison, compared.held),
+            None => (compare()?, Held::new()),
+        };
+        refuse(&first, &anchor)?;
+        let mut items = first.changes.clone();
+        items.extend(first.kept.clone());
+        let mut now = first;
+        // It is right the first time, unless something still writes, or has written since it was compared.
+        for _ in 0..ROUNDS {
+            if now.fixes.is_empty() {
+                break;
             }
-            let left = self.compare(&head, tree, Some(&anchor), &part)?;
-            if !left.changes.is_empty() {
-                return Err(differs_still(&anchor, &left));
-            }
+            self.fix(&anchor, (&now.fixes, &held), tx, tell)?;
+            held = Held::new();
+            now = compare()?;
+            refuse(&now, &anchor)?;
         }
-        let mut items = compared.changes;
-        items.extend(compared.kept);
+        if !now.changes.is_empty() {
+            return Err(differs_still(&anchor, &now.changes));
+        }
         Ok(Changes { items })
     }
+
+    /// Takes what is remembered of the tree.
+    fn recall(&self, manifest: ObjectId, tree: &Tree) -> Option<Compared> {
+        let mut all = self.lock_compared();
+        let at = all.iter().position(|compared| compared.manifest == manifest && compared.tree == *tree)?;
+        Some(all.remove(at))
+    }
+
+    /// Builds what is to be built, and puts it in place.
+    fn fix(&self, anchor: &Anchor, (fixes, held): (&[Fix], &Held), tx: &str, tell: &dyn Fn(u64, u64)) -> Result<()> {
+        let side = Side::make(anchor, tx)?;
+        tracing::debug!("builds beside {}", anchor.shown(b""));
+        let staged = stage(self, anchor, &side, (fixes, held), tell);
+        tracing::debug!("syncs what was built");
+        match staged.and_then(|staged| side.sync().map(|()| staged)) {
+            Ok(staged) => {
+                tracing::debug!("puts it in place");
+                let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
+                side.keep_parent_time();
+                swapped?;
+                tracing::debug!("syncs what was put in place");
+                side.sync()
+            }
+            Err(error) => {
+                side.discard();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How a live tree differs from a manifest, as long as nothing else has run.
+#[derive(Debug)]
+pub(super) struct Compared {
+    manifest: ObjectId,
+    tree: Tree,
+    comparison: Comparison,
+    held: Held,
 }
 
 /// A path in the tree, as entries are named.
@@ -115,19 +183,19 @@ fn relative(part: &Path, tree: &Tree, anchor: &Anchor) -> Result<Vec<u8>> {
     Ok(plain.as_os_str().as_bytes().to_vec())
 }
 
-fn differs_still(anchor: &Anchor, left: &Comparison) -> Error {
+fn differs_still(anchor: &Anchor, left: &[Change]) -> Error {
     let shown = anchor.shown(b"");
     let mut error = Error::new(format!("`{shown}` still differs from the snapshot after it was restored"));
-    for change in left.changes.iter().take(5) {
+    for change in left.iter().take(5) {
         error = error.because(format!("`{}`: {}", change.name, describe(change)));
     }
-    if left.changes.len() > 5 {
-        error = error.because(format!("and {} more", left.changes.len() - 5));
+    if left.len() > 5 {
+        error = error.because(format!("and {} more", left.len() - 5));
     }
     error.hint(format!("see that nothing writes to `{shown}`, then try again"))
 }
 
-fn describe(change: &crate::resource::Change) -> String {
+fn describe(change: &Change) -> String {
     match change.what {
         crate::resource::What::Added => "it should not be there".into(),
         crate::resource::What::Removed => "it is missing".into(),

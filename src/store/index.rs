@@ -5,7 +5,7 @@
 
 mod upkeep;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,16 +18,19 @@ use super::object::ObjectId;
 use crate::error::{Error, OrSay, Result};
 
 /// The format of index.db; another one is thrown away and made anew.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
-    CREATE TABLE archive (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, bytes INTEGER NOT NULL);
+    CREATE TABLE archive (
+        number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, bytes INTEGER NOT NULL,
+        proved INTEGER NOT NULL DEFAULT 0
+    );
     CREATE TABLE object (
         id BLOB PRIMARY KEY, archive INTEGER NOT NULL,
         frame INTEGER NOT NULL, packed INTEGER NOT NULL,
         start INTEGER NOT NULL, length INTEGER NOT NULL, manifest INTEGER NOT NULL
     ) WITHOUT ROWID;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
 
 /// Where an object is. Sorts in reading order.
@@ -54,6 +57,8 @@ struct State {
     db: Connection,
     /// The archives that are there, by their number in the index.
     present: HashMap<u32, ArchiveName>,
+    /// Those of them that were taken in since it was opened.
+    fresh: HashSet<u32>,
 }
 
 impl Index {
@@ -103,7 +108,7 @@ impl Index {
     }
 
     fn with(store: &Path, db: Connection) -> Result<Index> {
-        let state = Mutex::new(State { db, present: HashMap::new() });
+        let state = Mutex::new(State { db, present: HashMap::new(), fresh: HashSet::new() });
         let index = Index { archives: store.join("archives"), state, known: RwLock::default() };
         index.look_around()?;
         Ok(index)
@@ -217,6 +222,7 @@ impl Index {
         let mut state = self.lock();
         let number = insert(&mut state.db, sealed).or_say(|| "cannot write the index")?;
         state.present.insert(number, sealed.name);
+        state.fresh.insert(number);
         drop(state);
         if let Some(known) = &mut *self.known.write().unwrap_or_else(PoisonError::into_inner) {
             for row in &sealed.rows {
@@ -255,6 +261,12 @@ impl Index {
     /// The file of an archive, by its number.
     pub(crate) fn path(&self, archive: u32) -> Option<PathBuf> {
         self.lock().present.get(&archive).map(|&name| archive::path_of(&self.archives, name))
+    }
+
+    /// The name and file of an archive that is there.
+    pub(crate) fn archive(&self, archive: u32) -> Option<(ArchiveName, PathBuf)> {
+        let name = *self.lock().present.get(&archive)?;
+        Some((name, archive::path_of(&self.archives, name)))
     }
 
     /// How many objects it knows.

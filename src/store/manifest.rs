@@ -6,10 +6,12 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use super::chunk::Cutter;
+use super::live::Facts;
 use super::object::{Bytes, ObjectId};
 use super::pack::{Class, Packer};
 use super::{Head, Store};
@@ -152,8 +154,33 @@ impl Entry {
     }
 }
 
+/// How far a file's time may lag behind the clock, in nanoseconds.
+const LAG: i128 = 20_000_000;
+/// The same where the filesystem keeps whole seconds only.
+const COARSE_LAG: i128 = 2_000_000_000;
+
+/// Whether what was done to a file before `started` would have given it another change time than it has.
+pub(super) fn is_settled(live: &Facts, started: Time) -> bool {
+    let lag = if live.ctime.1 == 0 { COARSE_LAG } else { LAG };
+    let nanos = |t: Time| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
+    nanos(live.ctime) + lag < nanos(started)
+}
+
+/// Whether it is the same inode and nothing was done to it since the entry was recorded, for sure. `started`: when the
+/// capture that recorded it began.
+pub(super) fn is_untouched(old: &Entry, live: &Facts, started: Time) -> bool {
+    (old.kind, old.mtime, old.ctime, old.ino) == (live.kind, live.mtime, live.ctime, live.ino)
+        && (old.mode, old.uid, old.gid) == (live.mode, live.uid, live.gid)
+        && (old.kind != Type::File || old.size == live.size)
+        && !old.mount
+        && is_settled(live, started)
+}
+
 /// The order of entries: depth first, siblings by the bytes of their names.
 pub(crate) fn order(a: &[u8], b: &[u8]) -> Ordering {
+    if a == b {
+        return Ordering::Equal;
+    }
     let key = |&byte: &u8| if byte == b'/' { 0 } else { byte };
     a.iter().map(key).cmp(b.iter().map(key))
 }
@@ -181,6 +208,14 @@ impl<'a> ManifestWriter<'a> {
         self.cutter.write(&self.line)
     }
 
+    /// Appends the line of an entry that has not changed, with `bytes` of content.
+    pub(crate) fn add_line(&mut self, line: &[u8], bytes: u64) -> Result<()> {
+        self.entries += 1;
+        self.bytes += bytes;
+        self.cutter.write(line)?;
+        self.cutter.write(b"\n")
+    }
+
     /// The head to these entries.
     pub(crate) fn finish(self, head: Head, started: Time) -> Result<StoredHead> {
         let (chunks, _) = self.cutter.finish()?;
@@ -203,15 +238,25 @@ impl<'a> Entries<'a> {
 
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
+        match self.line()? {
+            Some(line) => read_entry(&self.held[line]).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The next entry's line, without its end.
+    pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>> {
+        Ok(self.line()?.map(|line| &self.held[line]))
+    }
+
+    /// Where in `held` the next line is.
+    fn line(&mut self) -> Result<Option<Range<usize>>> {
         let mut searched = self.from;
         loop {
-            if let Some(end) = self.held[searched..].iter().position(|&byte| byte == b'\n') {
-                let line = &self.held[self.from..searched + end];
-                let entry = serde_json::from_slice(line)
-                    .or_say(|| "a manifest has an entry that cannot be read")
-                    .map_err(|e| e.fault(Fault::Damage))?;
-                self.from = searched + end + 1;
-                return Ok(Some(entry));
+            if let Some(end) = memchr::memchr(b'\n', &self.held[searched..]) {
+                let line = self.from..searched + end;
+                self.from = line.end + 1;
+                return Ok(Some(line));
             }
             let Some(chunk) = self.chunks.pop_front() else {
                 return if self.from == self.held.len() {
@@ -226,6 +271,12 @@ impl<'a> Entries<'a> {
             self.store.append(chunk, &mut self.held)?;
         }
     }
+}
+
+pub(super) fn read_entry(line: &[u8]) -> Result<Entry> {
+    serde_json::from_slice(line)
+        .or_say(|| "a manifest has an entry that cannot be read")
+        .map_err(|e| e.fault(Fault::Damage))
 }
 
 /// The chunks of an entry's content, in order, each with its length.

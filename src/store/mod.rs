@@ -10,13 +10,13 @@
 //! | `archive` | the `tar.zst` files and their frames |
 //! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
-//! | `manifest` | entries and heads |
+//! | `manifest`, `recorded` | entries and heads; entries beside a live tree |
 //! | `fetch` | reading and checking many objects, each frame once |
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -40,9 +40,11 @@ mod meta;
 mod object;
 mod pack;
 mod part;
+mod patch;
 mod pax;
 mod prune;
 mod read;
+mod recorded;
 mod side;
 mod stage;
 mod stream;
@@ -59,6 +61,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Fault, OrSay, Result};
+use converge::Compared;
 use index::{Index, Place};
 use manifest::{Entries, StoredHead};
 use pack::{Class, Packer};
@@ -93,6 +96,7 @@ pub struct Store {
     tmp: Option<PathBuf>,
     index: Arc<Index>,
     kept: Mutex<VecDeque<KeptFrame>>,
+    compared: Mutex<Vec<Compared>>,
 }
 
 impl Store {
@@ -108,7 +112,7 @@ impl Store {
                 .or_say(|| format!("cannot create `{}`", wanted.display()))?;
         }
         let index = Arc::new(Index::open(&dir)?);
-        Ok(Store { dir, tmp: Some(tmp.to_owned()), index, kept: Mutex::default() })
+        Ok(Store { dir, tmp: Some(tmp.to_owned()), index, kept: Mutex::default(), compared: Mutex::default() })
     }
 
     /// Opens an existing store for reading only; nothing is created (works on a read-only state directory). `None` when
@@ -119,7 +123,7 @@ impl Store {
             return Ok(None);
         }
         let index = Arc::new(Index::open_read_only(&dir)?);
-        Ok(Some(Store { dir, tmp: None, index, kept: Mutex::default() }))
+        Ok(Some(Store { dir, tmp: None, index, kept: Mutex::default(), compared: Mutex::default() }))
     }
 
     fn archives(&self) -> PathBuf {
@@ -175,18 +179,32 @@ impl Store {
     }
 
     fn read_frame(&self, place: Place) -> Result<Vec<u8>> {
+        let mut opener = archive::Opener::default();
+        self.open_frame(place, &mut opener)?;
+        Ok(opener.into_tar())
+    }
+
+    /// Reads a place's frame into `opener`.
+    fn open_frame<'o>(&self, place: Place, opener: &'o mut archive::Opener) -> Result<&'o [u8]> {
         let path =
             self.index.path(place.archive).ok_or_else(|| Error::new("an archive is missing").fault(Fault::Damage))?;
         let file = File::open(&path)
             .or_say(|| format!("cannot open the archive `{}`", path.display()))
             .map_err(|e| e.fault(Fault::Damage))?;
-        archive::read_frame(&file, place.frame, place.packed.into())
+        opener
+            .read(&file, place.frame, place.packed.into())
             .map_err(|e| e.within(format!("the archive `{}` is damaged", path.display())))
     }
 
     /// What a manifest says of itself.
     pub fn head(&self, manifest: ObjectId) -> Result<Head> {
         Ok(self.stored_head(manifest)?.head)
+    }
+
+    /// Bytes of content that a manifest describes, and its entries.
+    pub fn size_of(&self, manifest: ObjectId) -> Result<(u64, u64)> {
+        let head = self.stored_head(manifest)?;
+        Ok((head.bytes, head.entries))
     }
 
     /// Whether it has the object.

@@ -7,17 +7,19 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::Store;
 use super::compare::Fix;
-use super::fetch::{OnBad, Want, fetch};
+use super::fetch::{Held, OnBad, Want, fetch, fetch_rest};
 use super::live::{Anchor, beneath, create, split};
 use super::manifest::{Entry, Type, chunks_of};
 use super::meta;
 use super::object::{Bytes, ObjectId};
 use super::part::is_inside;
+use super::patch::{self, Piece};
 use super::side::Side;
 use crate::error::{Error, Fault, OrSay, Result};
 
@@ -37,15 +39,19 @@ struct Stage<'a> {
     firsts: HashMap<Vec<u8>, Vec<u8>>,
     wants: Vec<Want<(u32, u64)>>,
     /// Where the files are built that `wants` names.
-    files: Vec<BuiltFile>,
+    files: Vec<BuiltFile<'a>>,
     parent: Option<(Vec<u8>, OwnedFd)>,
 }
 
 /// A file that gets content.
-struct BuiltFile {
+struct BuiltFile<'a> {
+    entry: &'a Entry,
     place: Vec<u8>,
-    /// Where it has data, if it has holes.
-    extents: Option<Vec<(u64, u64)>>,
+}
+
+/// Whether it gets its metadata with its content: then it consists of one object.
+fn is_complete(entry: &Entry) -> bool {
+    entry.object.is_some() && entry.extents.is_none() && !entry.mount
 }
 
 /// Writes a part of a sparse file's data, which begins `from` bytes into all of it.
@@ -66,12 +72,69 @@ fn write_data(file: &File, extents: &[(u64, u64)], mut bytes: &[u8], mut from: u
     Ok(())
 }
 
+/// Adds the objects that file number `file` needs from the store. What it can have from the live file it gets at once,
+/// if there is one to write `to`.
+fn wants_of(
+    (store, anchor): (&Store, &Anchor),
+    entry: &Entry,
+    (file, to): (u32, Option<&File>),
+    wants: &mut Vec<Want<(u32, u64)>>,
+    bad: &mut Vec<(ObjectId, Error)>,
+) -> Result<()> {
+    let pieces = match patch::missing(store, anchor, entry, to) {
+        Err(error) if error.fault == Fault::Damage => {
+            bad.push((entry.list.first().copied().unwrap_or(ObjectId::of(b"")), error));
+            return Ok(());
+        }
+        pieces => pieces?,
+    };
+    for Piece { id, offset, length } in pieces {
+        match store.index.find(id)? {
+            None => bad.push((id, Error::new(format!("the object `{id}` is not in the store")))),
+            Some(found) if found.length != length => {
+                bad.push((id, Error::new(format!("the object `{id}` has another length"))));
+            }
+            Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
+        }
+    }
+    Ok(())
+}
+
+fn builds(fixes: &[Fix]) -> impl Iterator<Item = &Entry> {
+    fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None })
+}
+
+/// Bytes of objects that are held for the restore, so that they need not be read again.
+const HELD_BYTES: usize = 64 << 20;
+
+/// Reads and checks every object that building needs, and builds nothing. Returns bytes read, and some of the objects.
+pub(crate) fn rehearse(store: &Store, anchor: &Anchor, fixes: &[Fix], tell: &dyn Fn(u64, u64)) -> Result<(u64, Held)> {
+    let (mut wants, mut bad) = (Vec::new(), Vec::new());
+    for entry in builds(fixes).filter(|entry| entry.link.is_none() && !entry.mount) {
+        wants_of((store, anchor), entry, (0, None), &mut wants, &mut bad)?;
+    }
+    let held = Mutex::new((0, Held::new()));
+    let fetched = fetch(store, wants, OnBad::GoOn, tell, &|want, bytes| {
+        let (size, held) = &mut *held.lock().unwrap_or_else(PoisonError::into_inner);
+        if *size + bytes.len() <= HELD_BYTES {
+            *size += bytes.len();
+            held.insert(want.id, bytes.into());
+        }
+        Ok(())
+    })?;
+    bad.extend(fetched.bad);
+    if !bad.is_empty() {
+        return Err(damage(store, anchor, builds(fixes), &bad)?);
+    }
+    Ok((fetched.bytes, held.into_inner().unwrap_or_else(PoisonError::into_inner).1))
+}
+
 /// Builds all that is to be built. After an error nothing in the resource has changed.
-pub(crate) fn stage(
-    store: &Store,
-    anchor: &Anchor,
-    side: &Side,
-    fixes: &[Fix],
+pub(crate) fn stage<'a>(
+    store: &'a Store,
+    anchor: &'a Anchor,
+    side: &'a Side,
+    (fixes, held): (&'a [Fix], &Held),
     tell: &dyn Fn(u64, u64),
 ) -> Result<Staged> {
     let mut stage = Stage {
@@ -85,20 +148,19 @@ pub(crate) fn stage(
         files: Vec::new(),
         parent: None,
     };
-    let builds = || fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None });
     let mut bad = Vec::new();
-    for entry in builds() {
+    for entry in builds(fixes) {
         let place = stage.place(entry);
         stage.begin(entry, &place, &mut bad)?;
     }
-    stage.fill(&mut bad, tell)?;
+    stage.fill(held, &mut bad, tell)?;
     if !bad.is_empty() {
-        return Err(damage(store, anchor, builds(), &bad)?);
+        return Err(damage(store, anchor, builds(fixes), &bad)?);
     }
     stage.open.clear();
     stage.parent = None;
     let mut dirs: Vec<(&Entry, Vec<u8>)> = Vec::new();
-    for entry in builds() {
+    for entry in builds(fixes) {
         let place = stage.place(entry);
         while let Some((dir, at)) = dirs.pop_if(|(dir, _)| !is_inside(&entry.path.0, &dir.path.0)) {
             stage.complete(dir, &at)?;
@@ -107,7 +169,7 @@ pub(crate) fn stage(
             dirs.push((entry, place));
         } else {
             stage.link(entry, &place)?;
-            if entry.link.is_none() {
+            if entry.link.is_none() && !is_complete(entry) {
                 stage.complete(entry, &place)?;
             }
         }
@@ -118,7 +180,7 @@ pub(crate) fn stage(
     Ok(Staged { slots: stage.slots })
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
     /// Where an entry is built.
     fn place(&mut self, entry: &Entry) -> Vec<u8> {
         let path = &entry.path.0;
@@ -161,7 +223,7 @@ impl Stage<'_> {
     }
 
     /// Makes everything but content, links and metadata.
-    fn begin(&mut self, entry: &Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
+    fn begin(&mut self, entry: &'a Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
         let cannot = self.cannot(entry);
         let cannot = || cannot;
         if entry.link.is_some() {
@@ -181,56 +243,54 @@ impl Stage<'_> {
             Type::Char => node(FileType::CharacterDevice).or_say(cannot),
             Type::Socket | Type::Stream => Ok(()),
             Type::File => {
-                if entry.stored_bytes() == 0 || entry.extents.is_some() {
-                    let file = File::from(create(dir, name).or_say(cannot.clone())?);
-                    file.set_len(entry.size).or_say(cannot)?;
+                // A small file is created when its content is there.
+                let mut file = None;
+                if entry.object.is_none() || entry.extents.is_some() {
+                    let made = File::from(create(dir, name).or_say(cannot.clone())?);
+                    made.set_len(entry.size).or_say(cannot.clone())?;
+                    file = Some(made);
                 }
-                if entry.mount { Ok(()) } else { self.want(entry, place, bad) }
+                if entry.mount {
+                    return Ok(());
+                }
+                self.want(entry, place, file.as_ref(), bad).map_err(|e| e.within(cannot()))
             }
         }
     }
 
     /// Notes which objects a file needs, and where they go.
-    fn want(&mut self, entry: &Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
+    fn want(
+        &mut self,
+        entry: &'a Entry,
+        place: &[u8],
+        made: Option<&File>,
+        bad: &mut Vec<(ObjectId, Error)>,
+    ) -> Result<()> {
         if entry.stored_bytes() == 0 {
             return Ok(());
         }
         let file = u32::try_from(self.files.len()).or_say(|| "too many files")?;
-        self.files.push(BuiltFile { place: place.to_vec(), extents: entry.extents.clone() });
-        let (mut offset, wants, store) = (0, &mut self.wants, self.store);
-        let listed = chunks_of(store, entry, &mut |id, length| {
-            match store.index.find(id)? {
-                None => bad.push((id, Error::new(format!("the object `{id}` is not in the store")))),
-                Some(found) if found.length != length => {
-                    bad.push((id, Error::new(format!("the object `{id}` has another length"))));
-                }
-                Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
-            }
-            offset += u64::from(length);
-            Ok(())
-        });
-        match listed {
-            Err(error) if error.fault == Fault::Damage => {
-                bad.push((entry.list.first().copied().unwrap_or(ObjectId::of(b"")), error));
-                Ok(())
-            }
-            done => done,
-        }
+        self.files.push(BuiltFile { entry, place: place.to_vec() });
+        wants_of((self.store, self.anchor), entry, (file, made), &mut self.wants, bad)
     }
 
     /// Reads, checks and writes the content.
-    fn fill(&mut self, bad: &mut Vec<(ObjectId, Error)>, tell: &dyn Fn(u64, u64)) -> Result<()> {
+    fn fill(&mut self, held: &Held, bad: &mut Vec<(ObjectId, Error)>, tell: &dyn Fn(u64, u64)) -> Result<()> {
         let wants = std::mem::take(&mut self.wants);
         let (side, files) = (self.side, &self.files);
-        let fetched = fetch(self.store, wants, OnBad::GoOn, tell, &|want, bytes| {
+        let fetched = fetch_rest(self.store, wants, held, OnBad::GoOn, tell, &|want, bytes| {
             let (file, offset) = want.what_for;
-            let BuiltFile { place, extents } = &files[file as usize];
+            let BuiltFile { place, entry } = &files[file as usize];
             let write = || -> std::io::Result<()> {
                 let file = File::from(create(&side.dir, place)?);
-                match extents {
-                    None => file.write_all_at(bytes, offset),
-                    Some(extents) => write_data(&file, extents, bytes, offset),
+                match &entry.extents {
+                    None => file.write_all_at(bytes, offset)?,
+                    Some(extents) => write_data(&file, extents, bytes, offset)?,
                 }
+                if is_complete(entry) {
+                    meta::apply_to_new(&file, entry)?;
+                }
+                Ok(())
             };
             write().or_say(|| format!("cannot write `{}`", side.path.join(Bytes(place.clone()).to_string()).display()))
         })?;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -13,7 +14,7 @@ use super::walk::{Found, Walk, Whose};
 use crate::error::{OrSay, Result};
 
 /// A file or directory with everything below it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     /// Where it is, absolute.
     pub path: PathBuf,
@@ -138,7 +139,7 @@ impl Tree {
     pub fn excluded(&self) -> Result<Vec<PathBuf>> {
         let mut excluded = Vec::new();
         let Some(anchor) = Anchor::at(&self.path)? else { return Ok(excluded) };
-        let protect = Protect::new(self, &anchor, &serde_json::Value::Null)?;
+        let protect = Arc::new(Protect::new(self, &anchor, &serde_json::Value::Null)?);
         let mut walk = Walk::new(&anchor, &protect);
         while let Some(Found { path, state, .. }) = walk.next()? {
             if matches!(state, Whose::Protected(Why::Excluded)) {
@@ -152,7 +153,7 @@ impl Tree {
     pub fn measure(&self) -> Result<(u64, u64, Vec<String>)> {
         let (mut bytes, mut items, mut warnings) = (0, 0, Vec::new());
         let Some(anchor) = Anchor::at(&self.path)? else { return Ok((bytes, items, warnings)) };
-        let protect = Protect::new(self, &anchor, &serde_json::Value::Null)?;
+        let protect = Arc::new(Protect::new(self, &anchor, &serde_json::Value::Null)?);
         let mut walk = Walk::new(&anchor, &protect);
         let mut seen = HashSet::new();
         while let Some(Found { path, facts, state }) = walk.next()? {

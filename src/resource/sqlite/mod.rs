@@ -69,7 +69,7 @@ impl Resource for Sqlite {
         Ok(["", "-wal", "-shm", "-journal"].iter().map(|suffix| Claim::Path(side(&path, suffix))).collect())
     }
 
-    fn probe(&self, cx: &Context<'_>) -> Result<Estimate> {
+    fn probe(&self, cx: &Context<'_>, _base: Option<ObjectId>) -> Result<Estimate> {
         let path = self.place(cx)?;
         if !usable(&path)? {
             return Ok(Estimate::default());
