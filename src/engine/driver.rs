@@ -107,7 +107,8 @@ impl<'a> Driver<'a> {
         self.drive_through(World::is_early)
     }
 
-    /// Carries it on until then, or until the first task that may not be run now.
+    /// Carries it on until then, or until the first task that may not be run now. Where the machine is being shut down it
+    /// is left as by a crash.
     fn drive_through(&mut self, may_run: impl Fn(&World<'a>, &State, &TaskId) -> Result<bool>) -> Result<Drove> {
         if !self.forward() {
             self.stop.reset();
@@ -116,6 +117,9 @@ impl<'a> Driver<'a> {
             match self.state.next() {
                 Next::Run(task) if !may_run(&self.world, &self.state, &task)? => return Ok(Drove::Settled),
                 Next::Run(task) => {
+                    if self.stop.count() > 0 && units::going_down() {
+                        return Err(shut_down());
+                    }
                     if self.forward() && self.state.can_turn_back() {
                         if let Some(number) = self.stop.signal() {
                             self.turn_back(Reason::Signal { number })?;
@@ -165,6 +169,8 @@ impl<'a> Driver<'a> {
                 monitor.succeeded(&self.tx, &task.to_string(), &note);
                 warnings.iter().for_each(|warning| monitor.warn(warning));
             }
+            // That says nothing about the task; it is still under way, for `recover`.
+            Err(failure) if units::going_down() => return Err(shut_down().because(failure)),
             Err(failure) => {
                 self.append(Event::Failed { task: task.clone(), failure: failure.clone() })?;
                 monitor.failed(&self.tx, &task.to_string(), &failure);
@@ -234,6 +240,11 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+/// Nothing can be relied on while everything is being stopped, and nothing is started any more.
+fn shut_down() -> Error {
+    Error::new("the machine is being shut down").fault(Fault::Left)
 }
 
 /// Removes what held units back for a transaction that has ended.

@@ -148,6 +148,11 @@ pub fn awaited_mount(path: &Path) -> Option<PathBuf> {
     parse(&mounts).into_iter().find(waits).map(|unit| PathBuf::from(unit.get("Where")))
 }
 
+/// Whether the machine is being shut down: then systemd starts nothing any more, and servers go as they like.
+pub fn going_down() -> bool {
+    is_here() && answer(&["is-system-running"]).is_ok_and(|(_, text)| text.trim() == "stopping")
+}
+
 /// Makes systemd read its files anew.
 pub fn reload() -> Result<()> {
     ask(&["daemon-reload"]).map(drop)

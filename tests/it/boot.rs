@@ -217,7 +217,19 @@ fn a_machine_that_dies_in_an_upgrade_and_in_its_recovery_boots_into_the_old_worl
     let shown = node.run("txupgrade show").ends(0).out;
     assert_eq!(shown.matches("interrupted by a reboot").count(), 3, "{shown}");
 
-    // And without a cut the same upgrade commits.
+    // Shut down by somebody who does not know of the upgrade: it is left as by a crash, since nothing can be started.
+    node.write("var/lab/hang-last", "");
+    let _ = std::fs::remove_file(node.path("var/lab/hangs-last"));
+    node.run("systemd-run --unit=upgrade txupgrade run /etc/shop.toml").ends(0);
+    node.wait_for("the last step", |node| node.exists("var/lab/hangs-last"));
+    node.shuts_down();
+    node.boot();
+    assert_old_world(&node);
+    assert_eq!(witnessed(&node, 5), witnessed(&node, 4));
+    let shown = node.run("txupgrade show shop-2").ends(0).out;
+    assert!(shown.contains("interrupted by a reboot") && !shown.contains("stuck"), "{shown}");
+
+    // And in peace the same upgrade commits.
     node.run("txupgrade run /etc/shop.toml").ends(0);
     assert_eq!((page(&node), units(&node)), ("files 2.0.0, database 2.0.0\n".to_owned(), ALL_UP.to_owned()));
     assert_nothing_held(&node);
@@ -298,7 +310,7 @@ const ODD_UNITS: [(&str, &str); 7] = [
     // It does not listen to TERM, and is killed after a while.
     (
         "hangs.service",
-        "[Service]\nTimeoutStopSec=5s\nExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'\n",
+        "[Service]\nTimeoutStopSec=4s\nExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'\n",
     ),
     ("leaves.service", "[Service]\nKillMode=process\nExecStart=/bin/sh -c 'sleep 1234 & exec sleep infinity'\n"),
     ("listens.socket", "[Socket]\nListenStream=/run/listens\n[Install]\nWantedBy=sockets.target\n"),
@@ -404,6 +416,13 @@ fn units_of_every_sort_are_stopped_and_brought_back_as_they_were() {
     hint: `journalctl -u hangs.service` says more
     hint: its output is in `txupgrade log odd-3 units`; after a fix, `txupgrade run /etc/odd.toml` again
     ");
+    assert_eq!(active(&node), before);
+
+    // Killed in the middle of stopping them: what was up is known from before.
+    node.write("etc/odd.toml", &odd("['once', 'hangs']", "true"));
+    node.run("txupgrade run /etc/odd.toml & sleep 1.5; kill -9 $!");
+    assert_eq!(active(&node).split(' ').nth(3), Some("inactive"));
+    node.run("txupgrade recover").ends(0);
     assert_eq!(active(&node), before);
 
     // Without a plan; and no other transaction may have the unit meanwhile.

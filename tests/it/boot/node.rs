@@ -182,6 +182,14 @@ impl Node {
         }
     }
 
+    /// It is shut down in an orderly way.
+    pub fn shuts_down(&mut self) {
+        self.run("systemctl poweroff");
+        if let Some(mut nspawn) = self.nspawn.take() {
+            nspawn.wait().unwrap();
+        }
+    }
+
     fn groups(&self) -> Vec<PathBuf> {
         let root = Path::new("/sys/fs/cgroup");
         let mut real: Vec<PathBuf> = Vec::new();
