@@ -59,6 +59,13 @@ pub trait Resource: Send + Sync {
     /// Proves it by an empty diff at the end. Returns what it changed.
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
 
+    /// Restores what can be although some of what the manifest needs is damaged. What cannot be is left as it is, and an
+    /// error (`Fault::Damage`) names it. By default that is all of it or nothing.
+    fn salvage(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        cx.store.prove(&[manifest], &|_, _| ())?;
+        self.restore(cx, manifest)
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
         false

@@ -5,13 +5,16 @@
 
 mod bed;
 mod boot;
+mod capture;
 mod command_line;
+mod damage;
 mod fidelity;
 mod invalid;
 mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod points;
 mod readme;
 mod rules;
 mod tree;
