@@ -233,7 +233,8 @@ impl<'a> World<'a> {
         let Some(root) = self.paths.get(index).and_then(|paths| paths.first()) else { return Vec::new() };
         let others = self.paths.iter().enumerate().filter(|(other, _)| *other != index);
         let paths = others.flat_map(|(_, paths)| paths.iter());
-        paths.filter(|path| *path != root && path.starts_with(root)).cloned().collect()
+        let inner = paths.filter(|path| *path != root && path.starts_with(root)).cloned();
+        inner.chain(crate::sys::hold::below(self.ground.dir, root)).collect()
     }
 
     /// What tells this state directory from others wherever names meet: in a shared directory, in the list of processes.
@@ -355,6 +356,8 @@ impl<'a> World<'a> {
             kept: Vec::new(),
             stamps: self.stamps,
             replaced: Replaced::KeptAside,
+            units: Vec::new(),
+            state: self.ground.dir.to_path_buf(),
             store: self.ground.store,
             log,
             stop,

@@ -129,7 +129,18 @@ fn refuse_unless_forward(tx: &TxId, state: &State) -> Result<()> {
 
 /// Drives until it stands still.
 pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
-    match driver.drive() {
+    let drove = driver.drive();
+    settled(driver, drove)
+}
+
+/// Drives as far as can be come while the machine boots.
+pub(super) fn settle_early(driver: &mut Driver<'_>) -> Result<()> {
+    let drove = driver.drive_early();
+    settled(driver, drove)
+}
+
+fn settled(driver: &Driver<'_>, drove: Result<Drove>) -> Result<()> {
+    match drove {
         Ok(Drove::Settled) => Ok(()),
         Ok(Drove::LeftToRecover) => Err(left_to_recover(driver.tx(), driver.stop())),
         Err(error) => Err(left_half_way(driver, error)),

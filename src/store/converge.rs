@@ -339,7 +339,7 @@ fn refuse(compared: &Comparison, anchor: &Anchor) -> Result<()> {
     });
     if replaces_root
         && let Ok(root) = Facts::of(&anchor.dir, &anchor.name)
-        && Facts::of(&anchor.dir, b"").is_ok_and(|parent| parent.place != root.place)
+        && Facts::of(&anchor.dir, b"").is_ok_and(|parent| !root.lies_in(parent.place))
     {
         refusals.push(format!("something is mounted at `{}`, which has to be replaced", anchor.shown(b"")));
     }
