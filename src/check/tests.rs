@@ -280,7 +280,7 @@ impl crate::resource::Resource for Echo {
     fn claims(&self, _: &Context<'_>) -> Result<Vec<crate::resource::Claim>> {
         Ok(Vec::new())
     }
-    fn probe(&self, _: &Context<'_>) -> Result<crate::resource::Estimate> {
+    fn probe(&self, _: &Context<'_>, _: Option<crate::store::ObjectId>) -> Result<crate::resource::Estimate> {
         Ok(crate::resource::Estimate::default())
     }
     fn capture(&self, _: &Context<'_>, _: Option<crate::store::ObjectId>) -> Result<crate::resource::Captured> {

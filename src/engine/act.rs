@@ -4,13 +4,14 @@
 //! transaction cannot be told from one of a live transaction.
 
 use super::bind::Instance;
-use super::flatten::{ROOM, SNAPSHOT, VERSION, of_resource, of_step};
+use super::flatten::{ROOM, SNAPSHOT, VERSION, of_quiesce, of_resource, of_step};
 use super::world::{Moment, World};
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, default_timeout, run};
 use crate::error::{Error, Fault, Result};
 use crate::plan::{Expect, Prove};
-use crate::resource::{Captured, Changes, Claim, Resource};
+use crate::quiesce::Quiesce;
+use crate::resource::{Captured, Changes, Resource};
 use crate::step::Step;
 use crate::store::ObjectId;
 use crate::sys::process::Log;
@@ -33,8 +34,18 @@ impl World<'_> {
             return Err(why.clone());
         }
         self.make_scratch()?;
+        // What was seen of resources counts as long as nothing else has run.
+        if !matches!(task.action, Action::Restore | Action::Reinstate) {
+            self.ground.store.forget_compared();
+        }
+        let rechecked = task.action == Action::Recheck;
+        self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
-        match self.act_on(&job) {
+        let acted = self.act_on(&job).and_then(|output| {
+            // The journal is about to say that it is done, and a power cut must not take it back.
+            if task.action.changes_live() { self.sync().map(|()| output) } else { Ok(output) }
+        });
+        match acted {
             Ok(mut output) => {
                 output.note = job.log.masked(&output.note);
                 output.warnings.iter_mut().for_each(|warning| *warning = job.log.masked(warning));
@@ -68,7 +79,7 @@ impl World<'_> {
             Action::Diagnose => self.diagnose(job),
             Action::Undo => {
                 let step = self.step(subject)?;
-                self.refuse_replaced_elsewhere(step, job)?;
+                self.refuse_replaced_elsewhere(step, &self.cx(job, subject, step.line.as_deref()))?;
                 step.kind.undo(&self.cx(job, subject, step.line.as_deref()))
             }
             Action::Restore => {
@@ -100,6 +111,11 @@ impl World<'_> {
         found.ok_or_else(|| Error::new(format!("the plan has no resource `{name}`")))
     }
 
+    fn quiesce(&self, name: &str) -> Result<&Instance<dyn Quiesce>> {
+        let found = self.bound.quiesces.iter().find(|quiesce| quiesce.name == name);
+        found.ok_or_else(|| Error::new(format!("the plan has no quiesce `{name}`")))
+    }
+
     fn check(&self, name: &str) -> Result<&Instance<dyn Check>> {
         let found = self.bound.checks.iter().find(|check| check.name == name);
         found.ok_or_else(|| Error::new(format!("the plan has no check `{name}`")))
@@ -116,12 +132,14 @@ impl World<'_> {
             ROOM => self.require_room(job.state),
             SNAPSHOT => {
                 let manifests: Vec<ObjectId> = self.target.manifests.values().copied().collect();
-                Ok(Output::note(format!("{} read", bytes(self.prove(job, &manifests)?))))
+                let read = self.ground.store.prove(&manifests, &self.telling(job))?;
+                Ok(Output::note(format!("{} read", bytes(read))))
             }
             subject => {
                 if let Some(name) = subject.strip_prefix(&of_resource("")) {
                     let resource = self.resource(name)?;
-                    let estimate = resource.kind.probe(&self.cx(job, name, resource.line.as_deref()))?;
+                    let base = self.bases.get(name).copied().filter(|_| !self.measures);
+                    let estimate = resource.kind.probe(&self.cx(job, name, resource.line.as_deref()), base)?;
                     let note = format!("{}, {} items", bytes(estimate.bytes), estimate.items);
                     let mut warnings = estimate.warnings;
                     warnings.extend(self.nothing_there(resource)?);
@@ -134,6 +152,10 @@ impl World<'_> {
                     let mut output = step.kind.require(&cx)?;
                     output.warnings.extend(warnings);
                     return Ok(output);
+                }
+                if let Some(name) = subject.strip_prefix(&of_quiesce("")) {
+                    let quiesce = self.quiesce(name)?;
+                    return quiesce.kind.remember(&self.cx(job, name, quiesce.line.as_deref()));
                 }
                 self.ask(job, subject)
             }
@@ -271,7 +293,8 @@ impl World<'_> {
     fn prove_capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>) -> Result<Output> {
         let manifest = manifest_of(job.state, Action::Capture, &resource.name);
         let manifest = manifest.ok_or_else(|| Error::new(format!("`{}` was not captured", resource.name)))?;
-        let read = self.prove(job, &[manifest]).map_err(|error| match error.fault {
+        let read = self.ground.store.prove_written(&[manifest], &self.telling(job));
+        let read = read.map_err(|error| match error.fault {
             Fault::Damage => error.hint("try again: the next capture stores anew what is damaged"),
             _ => error,
         })?;
@@ -295,24 +318,48 @@ impl World<'_> {
             }
         }
         let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
-        let manifests: Vec<ObjectId> =
-            captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
-        let read = self.prove(job, &manifests)?;
+        let manifest =
+            |(task, output): (&TaskId, &Output)| Some((task.subject.clone(), output.manifest.as_ref()?.parse().ok()?));
+        let manifests: Vec<(String, ObjectId)> = captured.filter_map(manifest).collect();
+        // What an undo leaves to be restored is not known before it has run.
+        let undoes = job.state.forward().any(|(task, _)| self.has_undo(&task.id));
+        let (mut read, mut rest) = (0, Vec::new());
+        for (name, manifest) in manifests {
+            if undoes {
+                rest.push(manifest);
+                continue;
+            }
+            let resource = self.resource(&name)?;
+            match resource.kind.foresee(&self.cx(job, &name, resource.line.as_deref()), manifest) {
+                Ok(Some(bytes)) => read += bytes,
+                Err(error) if error.fault == Fault::Damage => return Err(error),
+                // It will be seen what is the matter when it is restored.
+                Ok(None) | Err(_) => rest.push(manifest),
+            }
+        }
+        read += self.ground.store.prove(&rest, &self.telling(job))?;
         let warnings = self.ground.store.index_astray().into_iter().collect();
         Ok(Output { note: format!("{} read", bytes(read)), warnings, ..Output::default() })
     }
 
-    /// Reads and checks all that a restore of `manifests` needs. Returns bytes.
-    fn prove(&self, job: &Job<'_>, manifests: &[ObjectId]) -> Result<u64> {
+    fn has_undo(&self, task: &TaskId) -> bool {
+        matches!(task.action, Action::Prepare | Action::Apply)
+            && self.step(&task.subject).is_ok_and(|step| step.kind.has_undo())
+    }
+
+    /// Tells the monitor how far a task is.
+    fn telling(&self, job: &Job<'_>) -> impl Fn(u64, u64) {
         let what = job.task.to_string();
-        self.ground.store.prove(manifests, &|done, total| self.ground.monitor.progress(&what, done, total))
+        move |done, total| self.ground.monitor.progress(&what, done, total)
     }
 
     fn quiesce_or_resume(&self, job: &Job<'_>) -> Result<Output> {
         let subject = job.task.subject.as_str();
-        let found = self.bound.quiesces.iter().find(|quiesce| quiesce.name == subject);
-        let quiesce = found.ok_or_else(|| Error::new(format!("the plan has no quiesce `{subject}`")))?;
-        let cx = self.cx(job, subject, quiesce.line.as_deref());
+        let quiesce = self.quiesce(subject)?;
+        let mut cx = self.cx(job, subject, quiesce.line.as_deref());
+        let remembered = job.state.output(&TaskId::new(Action::Require, of_quiesce(subject)));
+        cx.units = remembered.map(|output| output.units.clone()).unwrap_or_default();
+        let cx = cx;
         if job.task.action == Action::Resume {
             return quiesce.kind.resume(&cx);
         }
@@ -341,47 +388,32 @@ impl World<'_> {
     fn restore(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, manifest: ObjectId) -> Result<Output> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
-        let changes = match job.state.extent() {
-            Extent::Whole => resource.kind.restore(&cx, manifest)?,
-            Extent::Partial => resource.kind.salvage(&cx, manifest)?,
+        let restored = match job.state.extent() {
+            Extent::Whole => resource.kind.restore(&cx, manifest),
+            Extent::Partial => resource.kind.salvage(&cx, manifest),
         };
+        let mut warnings = Vec::new();
+        let changes = match restored {
+            Err(error) if error.is_no_room() => {
+                warnings.push(format!(
+                    "there is no room to restore `{}` beside what it replaces, which goes first",
+                    resource.name
+                ));
+                self.restore_without_room(resource, manifest, &cx, job.state)
+            }
+            done => done,
+        }?;
+        if !resource.kind.precaptures() {
+            // Programs of its own may have run.
+            self.ground.store.forget_compared();
+        }
+        *self.restored.borrow_mut() = Some((resource.name.to_string(), manifest));
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
             1 => "1 item put back".to_owned(),
             many => format!("{many} items put back"),
         };
-        Ok(Output::note(note))
-    }
-
-    /// The same for a tree that a step replaced: its side copies are beside where it was.
-    fn refuse_replaced_elsewhere(&self, step: &Instance<dyn Step>, job: &Job<'_>) -> Result<()> {
-        let replaced = step.kind.replaces(&self.cx(job, &step.name, step.line.as_deref()))?;
-        match replaced.iter().find(|path| !self.homes.is_empty() && !self.homes.contains(path)) {
-            None => Ok(()),
-            Some(path) => Err(Error::new(format!("what `{}` replaced is not where it was", step.name))
-                .because(format!("its path leads to `{}` now", path.display()))
-                .hint("see which directory above it has become a symlink, put it back, then try again")),
-        }
-    }
-
-    /// A directory above a resource may have become a symlink since: then its path leads to what is not the resource.
-    fn refuse_elsewhere(&self, resource: &Instance<dyn Resource>, state: &State) -> Result<()> {
-        let captured = match state.heading() {
-            Heading::Forward => &self.target.claims,
-            Heading::Backward(_) => &state.begun().claims,
-        };
-        for claim in self.claims_of(resource)? {
-            let Claim::Path(path) = claim else { continue };
-            if !captured.iter().any(|claim| *claim == format!("path {}", path.display())) {
-                return Err(Error::new(format!(
-                    "`{}` is not where it was captured; nothing was changed",
-                    resource.name
-                ))
-                .because(format!("its path leads to `{}` now", path.display()))
-                .hint("see which directory above it has become a symlink, put it back, then try again"));
-            }
-        }
-        Ok(())
+        Ok(Output { note, warnings, ..Output::default() })
     }
 
     fn recheck_resource(&self, job: &Job<'_>, name: &str) -> Result<Output> {
@@ -391,6 +423,10 @@ impl World<'_> {
             Heading::Backward(_) => manifest_of(job.state, Action::Capture, name)
                 .ok_or_else(|| Error::new(format!("`{name}` was not captured")))?,
         };
+        // A restore ends with an empty diff.
+        if self.restored.borrow_mut().take().is_some_and(|restored| restored == (name.to_owned(), manifest)) {
+            return Ok(Output::note("as it was"));
+        }
         let changes = resource.kind.diff(&self.cx(job, name, resource.line.as_deref()), manifest)?;
         if changes.is_empty() {
             return Ok(Output::note("as it was"));

@@ -14,7 +14,7 @@ use super::*;
 use crate::error::Fault;
 use crate::tx::{
     Action, Boot, Confirmation, Extent, Goal, Itinerary, OnFailure, Outcome, Output, Purpose, Reason, Runner, Task,
-    TaskId,
+    TaskId, Unit,
 };
 
 fn runner() -> Runner {
@@ -538,6 +538,7 @@ fn one_of_each() -> Vec<Event> {
         note: "note".into(),
         warnings: vec!["warning".into()],
         kept: vec!["/opt/.txupgrade-notes-1-old".into()],
+        units: vec![Unit { name: "notes.service".into(), active: true, enabled: "enabled".into() }],
     };
     let failure = Error::new("cannot").because("no").hint("do").fault(Fault::Signal(15));
     let everything = Begun {

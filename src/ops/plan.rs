@@ -77,6 +77,7 @@ pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<
     let name = bound.name.to_string();
     let mut world = World::new(ground(), bound, name.clone())?;
     world.bases = bases(journal, world.ground.store, &world.bound)?;
+    world.measures = true;
     let itinerary = engine::flatten_upgrade(&world.bound, &world.roots());
     let (findings, state) = world.ask_requirements(&itinerary, &site.stop)?;
     let bytes =

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::office::Told;
-use super::{Place, Standing};
+use super::{Down, Place, Standing};
+use crate::engine::{of_quiesce, remaining, until};
 use crate::error::Error;
 use crate::journal::Recorded;
 use crate::tx::{Action, Event, Goal, Heading, Progress, Reason, State, Task, TaskId};
@@ -46,9 +47,20 @@ impl Standing {
             to: version(Action::Verify).or_else(|| version(Action::Recheck)),
             took: took(told),
             downtime: downtime(told),
-            down: state.kept_down().into_iter().cloned().collect(),
+            down: down(state),
         }
     }
+}
+
+/// What is kept down, and the units of it that were up.
+pub(super) fn down(state: &State) -> Vec<Down> {
+    let units = |quiesce: &TaskId| {
+        let found = state.output(&TaskId::new(Action::Require, of_quiesce(&quiesce.subject)));
+        let up = found.into_iter().flat_map(|output| &output.units).filter(|unit| unit.active);
+        up.map(|unit| unit.name.clone()).collect()
+    };
+    let down = state.kept_down().into_iter();
+    down.map(|quiesce| Down { quiesce: quiesce.subject.clone(), units: units(quiesce) }).collect()
 }
 
 /// The failure that turned it back or holds it; else the first there was.
@@ -72,7 +84,8 @@ fn place(state: &State) -> Place {
                 .filter(move |(task, progress)| task.id.action == action && *progress == Progress::Failed);
             tasks.map(|(task, _)| task.id.clone())
         };
-        return Place::Ended { outcome, unsound: failed(Action::Recheck).chain(irreversible(state)).collect() };
+        let unsound = failed(Action::Recheck).chain(irreversible(state)).chain(not_done_again(state)).collect();
+        return Place::Ended { outcome, unsound };
     }
     if let Some(task) = state.stuck() {
         // An undo that was not needed stays pending; one that was needed has succeeded or failed by now.
@@ -95,8 +108,8 @@ fn place(state: &State) -> Place {
     if let Some(task) = state.on_hold() {
         return Place::OnHold { task: task.clone() };
     }
-    if let Some(Event::Awaiting { until, .. }) = state.awaiting() {
-        return Place::Unconfirmed { until: until.clone() };
+    if let Some(awaiting) = state.awaiting() {
+        return Place::Unconfirmed { until: until(awaiting), left: remaining(awaiting) };
     }
     if !state.is_settled() {
         return Place::Abandoned;
@@ -127,6 +140,14 @@ fn irreversible(state: &State) -> impl Iterator<Item = TaskId> {
     let went_back = *state.heading() != Heading::Forward;
     let attempted = state.forward().filter(move |(task, _)| went_back && state.was_attempted(&task.id));
     attempted.map(|(task, _)| task.id.clone()).filter(stays).collect::<Vec<_>>().into_iter()
+}
+
+/// Undos that an undoing had begun when it turned back: the present was put back, but nothing does these steps again.
+fn not_done_again(state: &State) -> impl Iterator<Item = TaskId> {
+    let went_back = *state.heading() != Heading::Forward;
+    let undone = |task: &Task| went_back && task.id.action == Action::Undo && state.was_attempted(&task.id);
+    let forward = state.forward().filter(move |(task, _)| undone(task));
+    forward.map(|(task, _)| task.id.clone()).collect::<Vec<_>>().into_iter()
 }
 
 fn took(told: &Told) -> Duration {

@@ -55,7 +55,7 @@ impl Resource for Programs {
         Ok(vec![Claim::Thing(format!("command {}", run::shown(self.load()?, &cx.scope)))])
     }
 
-    fn probe(&self, cx: &Context<'_>) -> Result<Estimate> {
+    fn probe(&self, cx: &Context<'_>, _base: Option<ObjectId>) -> Result<Estimate> {
         for command in [Some(self.dump()?), Some(self.load()?), self.fingerprint.as_ref()].into_iter().flatten() {
             can_be_found(command, cx)?;
         }

@@ -107,7 +107,7 @@ fn a_diff_shows_the_lines_of_the_fingerprint() {
 fn what_is_missing_is_said() {
     let f = Fixture::new();
     let it = f.resource("kind = \"command\"\ndump = [\"/no/such/dump\"]\nload = [\"cat\"]");
-    assert_eq!(shown(&it.probe(&f.context("it")).unwrap_err(), &f), "the program `/no/such/dump` does not exist");
+    assert_eq!(shown(&it.probe(&f.context("it"), None).unwrap_err(), &f), "the program `/no/such/dump` does not exist");
     assert_eq!(it.claims(&f.context("it")).unwrap(), [Claim::Thing("command cat".to_owned())]);
     let told = f.mistakes(List::Resource, "kind = \"command\"\ndump = [\"x\"]");
     assert_eq!(told, "the key `load` is missing");

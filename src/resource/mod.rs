@@ -32,8 +32,9 @@ pub trait Resource: Send + Sync {
     fn claims(&self, cx: &Context<'_>) -> Result<Vec<Claim>>;
 
     /// Whether it can be captured and restored, and how large it is; asked before anything is touched. What does
-    /// not exist yet is no mistake: absent is a state.
-    fn probe(&self, cx: &Context<'_>) -> Result<Estimate>;
+    /// not exist yet is no mistake: absent is a state. `base` is the last manifest of the same resource: where measuring
+    /// takes long, the size it had then is enough.
+    fn probe(&self, cx: &Context<'_>, base: Option<ObjectId>) -> Result<Estimate>;
 
     /// Captures it into the store; durable when it returns. Changes nothing. `base` is the last manifest of the same
     /// resource, whose unchanged parts need not be read again.
@@ -48,6 +49,12 @@ pub trait Resource: Send + Sync {
     /// How the live resource differs from the manifest. Changes nothing.
     fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
 
+    /// Reads and checks what a restore would need if it came now. Changes nothing. Returns bytes read; `None` where that
+    /// cannot be told from the rest: then all of the manifest is read.
+    fn foresee(&self, _cx: &Context<'_>, _manifest: ObjectId) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Makes the live resource equal to the manifest, from whatever state it finds; every object has been checked.
     /// Proves it by an empty diff at the end. Returns what it changed.
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
@@ -59,8 +66,18 @@ pub trait Resource: Send + Sync {
         self.restore(cx, manifest)
     }
 
+    /// Whether a capture or its proof writes all of it down once more for a while.
+    fn copies(&self) -> bool {
+        false
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
+        false
+    }
+
+    /// Whether it is files and nothing else: then it is put back while the machine boots, before any server is up.
+    fn is_files(&self) -> bool {
         false
     }
 

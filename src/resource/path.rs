@@ -40,6 +40,8 @@ impl PathResource {
             left_out: cx.left_out.clone(),
             homes: cx.homes.clone(),
             secret: texts(&self.secret)?,
+            stamps: cx.stamps,
+            replaced: cx.replaced,
         })
     }
 }
@@ -50,13 +52,19 @@ impl Resource for PathResource {
         Ok(vec![Claim::Path(resolved(&path))])
     }
 
-    fn probe(&self, cx: &Context<'_>) -> Result<Estimate> {
+    fn probe(&self, cx: &Context<'_>, base: Option<ObjectId>) -> Result<Estimate> {
         let tree = self.tree(cx)?;
         let parent = tree.path.parent().or_say(|| "`/` cannot be captured or restored as a whole")?;
         if !parent.is_dir() {
             return Err(Error::new(format!("`{}` cannot be a resource", tree.path.display()))
                 .because(format!("`{}` is not a directory", parent.display()))
                 .hint(format!("`mkdir -p {}` if it is to be made by the upgrade", parent.display())));
+        }
+        if let Some(base) = base
+            && tree.path.symlink_metadata().is_ok()
+            && let Ok((bytes, items)) = cx.store.size_of(base)
+        {
+            return Ok(Estimate { bytes, items, warnings: Vec::new() });
         }
         let (bytes, items, warnings) = tree.measure()?;
         Ok(Estimate { bytes, items, warnings })
@@ -90,6 +98,11 @@ impl Resource for PathResource {
         cx.store.diff_tree(manifest, &self.tree(cx)?)
     }
 
+    fn foresee(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Option<u64>> {
+        let tell = |done, total| cx.monitor.progress(&cx.subject, done, total);
+        cx.store.foresee_tree(manifest, &self.tree(cx)?, &tell).map(Some)
+    }
+
     fn excluded(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
         let tree = self.tree(cx)?;
         let root = resolved(&tree.path);
@@ -97,6 +110,10 @@ impl Resource for PathResource {
     }
 
     fn precaptures(&self) -> bool {
+        true
+    }
+
+    fn is_files(&self) -> bool {
         true
     }
 
@@ -145,7 +162,7 @@ secret = "*.key""#;
         f.write("app/a.key", "old");
         f.write("app/cache/x", "old");
         assert_eq!(it.claims(&cx).unwrap(), [Claim::Path(f.place().canonicalize().unwrap().join("app"))]);
-        let estimate = it.probe(&cx).unwrap();
+        let estimate = it.probe(&cx, None).unwrap();
         assert_eq!((estimate.bytes, estimate.items, estimate.warnings.len()), (6, 3, 0));
         let captured = it.capture(&cx, None).unwrap();
         assert_eq!(f.store.head(captured.manifest).unwrap().place, f.path("app").display().to_string());
@@ -169,7 +186,7 @@ secret = "*.key""#;
         let f = Fixture::new();
         let said = |path: &str| {
             let it = f.resource(&format!("kind = \"path\"\npath = \"{path}\""));
-            it.probe(&f.context("code")).unwrap_err().to_string().replace(&f.place().display().to_string(), "DIR")
+            it.probe(&f.context("code"), None).unwrap_err().to_string().replace(&f.place().display().to_string(), "DIR")
         };
         f.write("file", "x");
         assert_eq!(said("${dir}/no/app"), "`DIR/no/app` cannot be a resource: `DIR/no` is not a directory");
@@ -181,7 +198,7 @@ secret = "*.key""#;
     fn what_is_not_there_is_no_mistake() {
         let f = Fixture::new();
         let (it, cx) = (f.resource(KEYS), f.context("code"));
-        let estimate = it.probe(&cx).unwrap();
+        let estimate = it.probe(&cx, None).unwrap();
         assert_eq!((estimate.bytes, estimate.items), (0, 0));
         let captured = it.capture(&cx, None).unwrap();
         f.write("app/a", "new");

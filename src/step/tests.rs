@@ -120,7 +120,7 @@ impl Resource for Paper {
     fn claims(&self, _: &Context<'_>) -> Result<Vec<Claim>> {
         Ok(Vec::new())
     }
-    fn probe(&self, _: &Context<'_>) -> Result<Estimate> {
+    fn probe(&self, _: &Context<'_>, _: Option<ObjectId>) -> Result<Estimate> {
         Ok(Estimate::default())
     }
     fn capture(&self, _: &Context<'_>, _: Option<ObjectId>) -> Result<Captured> {

@@ -3,7 +3,7 @@
 //! Promises: an archive is seen under its name only when it is complete and durable; a frame can be decoded alone.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,9 @@ use crate::error::{Error, Fault, OrSay, Result};
 pub(crate) const FRAME_BYTES: usize = 4 << 20;
 /// Compressed bytes after which an archive is closed and the next begun.
 pub(crate) const ARCHIVE_BYTES: u64 = 256 << 20;
-/// The zstd level: 3 compresses about as fast as the disk writes; higher levels gain little and cost twice the time.
-pub(crate) const LEVEL: i32 = 3;
+/// The zstd level, by measurement (`tests/bench/run`): against 3 it makes a first capture a tenth faster and the store a
+/// twentieth larger; against 1, a tenth slower and a twentieth smaller.
+pub(crate) const LEVEL: i32 = 2;
 /// A frame larger than this (decoded) is taken for damage.
 pub(crate) const FRAME_LIMIT: u64 = 1 << 30;
 
@@ -229,25 +230,74 @@ impl Drop for ArchiveWriter {
     }
 }
 
-/// Reads the frame that begins at `frame` and is `packed` bytes long.
-pub(crate) fn read_frame(file: &File, frame: u64, packed: u64) -> Result<Vec<u8>> {
-    let damaged =
-        |why: String| Error::new(format!("the frame at byte {frame} cannot be read")).because(why).fault(Fault::Damage);
-    let have = file.metadata().map_err(|e| damaged(e.to_string()))?.len();
-    if frame.checked_add(packed).is_none_or(|end| end > have) {
-        return Err(damaged(format!("the archive has only {have} bytes")));
+/// Reads frames, one after the other, into the same memory.
+#[derive(Default)]
+pub(crate) struct Opener {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    packed: Vec<u8>,
+    tar: Vec<u8>,
+}
+
+impl Opener {
+    /// The tar stream of the frame that begins at `frame` and is `packed` bytes long, until the next one.
+    pub(crate) fn read(&mut self, file: &File, frame: u64, packed: u64) -> Result<&[u8]> {
+        let damaged = |why: String| {
+            Error::new(format!("the frame at byte {frame} cannot be read")).because(why).fault(Fault::Damage)
+        };
+        let have = file.metadata().map_err(|e| damaged(e.to_string()))?.len();
+        if frame.checked_add(packed).is_none_or(|end| end > have) {
+            return Err(damaged(format!("the archive has only {have} bytes")));
+        }
+        self.packed.resize(packed as usize, 0);
+        file.read_exact_at(&mut self.packed, frame).map_err(|e| damaged(e.to_string()))?;
+        self.decode().map_err(damaged)?;
+        Ok(&self.tar)
     }
-    let mut bytes = vec![0; packed as usize];
-    file.read_exact_at(&mut bytes, frame).map_err(|e| damaged(e.to_string()))?;
-    decode(&bytes).map_err(damaged)
+
+    /// The tar stream that was read last.
+    pub(crate) fn into_tar(self) -> Vec<u8> {
+        self.tar
+    }
+
+    fn decode(&mut self) -> std::result::Result<(), String> {
+        let size = match zstd::zstd_safe::get_frame_content_size(&self.packed) {
+            Ok(Some(size)) if size <= FRAME_LIMIT => size,
+            _ => return Err("it does not begin like a zstd frame of ours".into()),
+        };
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new().map_err(|e| e.to_string())?),
+        };
+        self.tar.clear();
+        self.tar.reserve(size as usize);
+        zstd.decompress_to_buffer(&self.packed, &mut self.tar).map_err(|e| e.to_string()).map(drop)
+    }
 }
 
 fn decode(bytes: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    let size = match zstd::zstd_safe::get_frame_content_size(bytes) {
-        Ok(Some(size)) if size <= FRAME_LIMIT => size,
-        _ => return Err("it does not begin like a zstd frame of ours".into()),
-    };
-    zstd::bulk::decompress(bytes, size as usize).map_err(|e| e.to_string())
+    let mut opener = Opener { packed: bytes.to_vec(), ..Opener::default() };
+    opener.decode()?;
+    Ok(opener.into_tar())
+}
+
+/// The BLAKE3 of an archive's file, and its bytes.
+pub(crate) fn hash(path: &Path) -> Result<(ObjectId, u64)> {
+    let cannot = || format!("cannot read the archive `{}`", path.display());
+    let mut file = File::open(path).or_say(cannot)?;
+    let mut hash = blake3::Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((ObjectId::from_bytes(*hash.finalize().as_bytes()), bytes)),
+            Ok(read) => {
+                hash.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e).or_say(cannot),
+        }
+    }
 }
 
 /// Gives `each` every frame of an archive in order: where it begins, its compressed length, its tar stream or what is
@@ -257,11 +307,8 @@ pub(crate) fn frames(
     each: &mut dyn FnMut(u64, u64, std::result::Result<Vec<u8>, String>) -> Result<()>,
 ) -> Result<ObjectId> {
     let cannot = || format!("cannot read the archive `{}`", path.display());
+    let (name, _) = hash(path)?;
     let mut file = File::open(path).or_say(cannot)?;
-    let mut hash = blake3::Hasher::new();
-    std::io::copy(&mut file, &mut hash).or_say(cannot)?;
-    let name = ObjectId::from_bytes(*hash.finalize().as_bytes());
-    file.rewind().or_say(cannot)?;
     let (mut window, mut at, mut ended) = (Vec::new(), 0u64, false);
     loop {
         match zstd::zstd_safe::find_frame_compressed_size(&window) {

@@ -5,6 +5,7 @@
 //! again, and named if that does not help.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -12,9 +13,10 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::live::{Anchor, Facts};
-use super::manifest::{Entries, Entry, ManifestWriter, StoredHead, Time, Type, chunks_of, order};
+use super::manifest::{Entry, ManifestWriter, Time, Type, chunks_of, is_untouched, order};
 use super::object::{Bytes, ObjectId};
 use super::pack::Packer;
+use super::recorded::{Content, ReadAhead, Recorded, content_of};
 use super::tree::{Protect, Tree};
 use super::walk::{Found, Walk, Whose};
 use super::{Head, Store, cores, meta, read};
@@ -30,13 +32,20 @@ const BATCHES: usize = 32;
 
 /// Something that may have to be read.
 enum Item {
-    Ready(Entry),
-    Read(Entry),
+    Ready(Ready),
+    Read(Box<Entry>),
+}
+
+/// What goes into the manifest.
+enum Ready {
+    Entry(Box<Entry>),
+    /// As the base has it, with so many bytes of content.
+    Same(Recorded, u64),
 }
 
 struct Batch {
     items: Vec<Item>,
-    reply: Sender<Result<Vec<Entry>>>,
+    reply: Sender<Result<Vec<Ready>>>,
 }
 
 /// What the threads share.
@@ -80,7 +89,7 @@ impl Store {
             return self.capture_facts(head);
         };
         facts.insert("mounted".into(), anchor.is_mounted()?.into());
-        let protect = Protect::new(tree, &anchor, &serde_json::Value::Null)?;
+        let protect = Arc::new(Protect::new(tree, &anchor, &serde_json::Value::Null)?);
         if let serde_json::Value::Object(more) = protect.facts(tree) {
             facts.extend(more);
         }
@@ -89,7 +98,7 @@ impl Store {
         let packer = Packer::start(self)?;
         let shared = Shared { anchor: &anchor, packer: &packer, read: AtomicU64::new(0), warnings: Default::default() };
         let base = match base.map(|id| self.stored_head(id)).transpose() {
-            Ok(base) => base.map(|head| Base::new(self, head)).transpose()?,
+            Ok(base) => base,
             // A base only saves work.
             Err(error) => {
                 shared.warn(format!("everything is read again: {error}"));
@@ -98,7 +107,7 @@ impl Store {
         };
         let manifest = std::thread::scope(|scope| {
             let (jobs, todo) = bounded::<Batch>(cores());
-            let (ordered, replies) = bounded::<Receiver<Result<Vec<Entry>>>>(BATCHES);
+            let (ordered, replies) = bounded::<Receiver<Result<Vec<Ready>>>>(BATCHES);
             for _ in 0..cores() {
                 let (todo, shared) = (todo.clone(), &shared);
                 scope.spawn(move || {
@@ -114,13 +123,24 @@ impl Store {
             let writer = scope.spawn(move || -> Result<ManifestWriter<'_>> {
                 let mut manifest = ManifestWriter::new(packer);
                 for reply in replies {
-                    for entry in reply.recv().or_say(|| "a reading thread died")?? {
-                        manifest.add(&entry)?;
+                    for ready in reply.recv().or_say(|| "a reading thread died")?? {
+                        match ready {
+                            Ready::Entry(entry) => manifest.add(&entry)?,
+                            Ready::Same(recorded, bytes) => match recorded.line() {
+                                Some(line) => manifest.add_line(line, bytes)?,
+                                None => manifest.add(&recorded.into_entry()?)?,
+                            },
+                        }
                     }
                 }
                 Ok(manifest)
             });
             let walk = Walk::new(&anchor, &protect);
+            let base = base.as_ref().map(|head| Base {
+                entries: ReadAhead::start(scope, self.entries(head)),
+                next: None,
+                started: head.started,
+            });
             let walked =
                 Walking { store: self, shared: &shared, jobs, ordered, base, links: HashMap::new() }.run(walk, tell);
             let written = writer.join().map_err(|_| Error::new("the thread that writes the manifest panicked"))?;
@@ -139,8 +159,8 @@ struct Walking<'a> {
     store: &'a Store,
     shared: &'a Shared<'a>,
     jobs: Sender<Batch>,
-    ordered: Sender<Receiver<Result<Vec<Entry>>>>,
-    base: Option<Base<'a>>,
+    ordered: Sender<Receiver<Result<Vec<Ready>>>>,
+    base: Option<Base>,
     /// The first name of files that have several.
     links: HashMap<(u32, u32, u64), Vec<u8>>,
 }
@@ -180,31 +200,31 @@ impl Walking<'_> {
             Whose::Mount => {
                 self.shared.warn(format!("`{}` is a mount point: what is in it is not captured", shown(&entry.path.0)));
                 entry.mount = true;
-                return Ok(Some(Item::Ready(entry)));
+                return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
             }
             Whose::Ours => {}
         }
         if facts.kind == Type::Socket {
             self.shared
                 .warn(format!("`{}` is a socket: it is recorded and will not be restored", shown(&entry.path.0)));
-            return Ok(Some(Item::Ready(entry)));
+            return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
         }
         if entry.nlink > 1 {
             if let Some(first) = self.links.get(&facts.identity()) {
                 entry.link = Some(Bytes(first.clone()));
-                return Ok(Some(Item::Ready(entry)));
+                return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
             }
             self.links.insert(facts.identity(), entry.path.0.clone());
         }
-        if let Some(old) = self.unchanged(&entry.path.0, &facts)? {
-            return Ok(Some(Item::Ready(old)));
+        if let Some(same) = self.unchanged(&entry.path.0, &facts)? {
+            return Ok(Some(Item::Ready(same)));
         }
         if facts.kind != Type::Dir {
-            return Ok(Some(Item::Read(entry)));
+            return Ok(Some(Item::Read(Box::new(entry))));
         }
         // A directory is read before what is in it, so that it cannot be gone while its entries are kept.
         match self.shared.complete(&mut entry) {
-            Ok(()) => Ok(Some(Item::Ready(entry))),
+            Ok(()) => Ok(Some(Item::Ready(Ready::Entry(Box::new(entry))))),
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 walk.skip();
                 Ok(None)
@@ -217,31 +237,28 @@ impl Walking<'_> {
 impl Walking<'_> {
     /// The entry of the base, if nothing about it has changed for sure and the store has all of it. What is damaged is
     /// read again.
-    fn unchanged(&mut self, path: &[u8], live: &Facts) -> Result<Option<Entry>> {
+    fn unchanged(&mut self, path: &[u8], live: &Facts) -> Result<Option<Ready>> {
         let Some(base) = &mut self.base else { return Ok(None) };
-        let old = match base.unchanged(path, live) {
+        match base.unchanged(path, live, self.store, self.shared.packer) {
             Err(error) if error.fault == Fault::Damage => {
                 self.shared.warn(format!("what comes behind is read again: {error}"));
                 self.base = None;
-                return Ok(None);
+                Ok(None)
             }
-            old => old?,
-        };
-        let Some(old) = old else { return Ok(None) };
-        match has_content(self.store, self.shared.packer, &old) {
-            Err(error) if error.fault == Fault::Damage => Ok(None),
-            has => Ok(has?.then_some(old)),
+            same => same,
         }
     }
 }
 
 impl Shared<'_> {
-    fn read(&self, items: Vec<Item>, buffer: &mut Vec<u8>) -> Result<Vec<Entry>> {
+    fn read(&self, items: Vec<Item>, buffer: &mut Vec<u8>) -> Result<Vec<Ready>> {
         let mut entries = Vec::with_capacity(items.len());
         for item in items {
             match item {
-                Item::Ready(entry) => entries.push(entry),
-                Item::Read(entry) => entries.extend(self.read_one(entry, buffer)?),
+                Item::Ready(ready) => entries.push(ready),
+                Item::Read(entry) => {
+                    entries.extend(self.read_one(*entry, buffer)?.map(|entry| Ready::Entry(Box::new(entry))))
+                }
             }
         }
         Ok(entries)
@@ -290,53 +307,45 @@ impl Shared<'_> {
 }
 
 /// The manifest of the last capture, read along with the walk.
-struct Base<'a> {
-    entries: Entries<'a>,
-    next: Option<Entry>,
+struct Base {
+    entries: ReadAhead,
+    next: Option<Recorded>,
     started: Time,
 }
 
-impl<'a> Base<'a> {
-    fn new(store: &'a Store, head: StoredHead) -> Result<Base<'a>> {
-        let mut entries = store.entries(&head);
-        let next = entries.next()?;
-        Ok(Base { entries, next, started: head.started })
-    }
-
-    /// The entry of the same path, if nothing about it has changed for sure.
-    fn unchanged(&mut self, path: &[u8], live: &Facts) -> Result<Option<Entry>> {
-        loop {
+impl Base {
+    /// What it has of the same path, if nothing about it has changed for sure and its content is still in the store.
+    fn unchanged(&mut self, path: &[u8], live: &Facts, store: &Store, packer: &Packer) -> Result<Option<Ready>> {
+        let old = loop {
             if self.next.is_none() {
                 self.next = self.entries.next()?;
             }
             let Some(old) = &self.next else { return Ok(None) };
-            match order(&old.path.0, path) {
+            match order(old.path(), path) {
                 std::cmp::Ordering::Less => self.next = None,
                 std::cmp::Ordering::Greater => return Ok(None),
-                std::cmp::Ordering::Equal => {
-                    let old = self.next.take().filter(|old| old.link.is_none() && !old.torn);
-                    return Ok(old.filter(|old| is_untouched(old, live, self.started)));
-                }
+                std::cmp::Ordering::Equal => break self.next.take(),
+            }
+        };
+        let Some(old) = old else { return Ok(None) };
+        if old.is_plainly_untouched(live, self.started)
+            && let Some(line) = old.line()
+        {
+            match content_of(line) {
+                Content::Nothing => return Ok(Some(Ready::Same(old, 0))),
+                Content::Object(id, size) => return Ok(packer.has(id)?.then_some(Ready::Same(old, size.into()))),
+                Content::More => {}
             }
         }
+        let entry = old.into_entry()?;
+        if entry.link.is_some() || entry.torn || !is_untouched(&entry, live, self.started) {
+            return Ok(None);
+        }
+        match has_content(store, packer, &entry) {
+            Err(error) if error.fault == Fault::Damage => Ok(None),
+            has => Ok(has?.then(|| Ready::Entry(Box::new(entry)))),
+        }
     }
-}
-
-/// How far a file's time may lag behind the clock, in nanoseconds.
-const LAG: i128 = 20_000_000;
-/// The same where the filesystem keeps whole seconds only.
-const COARSE_LAG: i128 = 2_000_000_000;
-
-/// Whether it is the same inode and nothing was done to it since the entry was recorded, for sure. `started`: when the
-/// capture that recorded it began.
-pub(super) fn is_untouched(old: &Entry, live: &Facts, started: Time) -> bool {
-    let lag = if live.ctime.1 == 0 { COARSE_LAG } else { LAG };
-    let nanos = |t: Time| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
-    (old.kind, old.mtime, old.ctime, old.ino) == (live.kind, live.mtime, live.ctime, live.ino)
-        && (old.mode, old.uid, old.gid) == (live.mode, live.uid, live.gid)
-        && (old.kind != Type::File || old.size == live.size)
-        && !old.mount
-        && nanos(live.ctime) + lag < nanos(started)
 }
 
 /// Whether the store still has all that an entry needs.

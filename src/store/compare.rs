@@ -3,15 +3,17 @@
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::capture::is_untouched;
+use super::built::Built;
 use super::live::{Anchor, Facts};
-use super::manifest::{Entry, StoredHead, Time, Type, order};
+use super::manifest::{Entry, StoredHead, Time, Type, is_untouched, order};
 use super::object::Bytes;
 use super::part::{Scope, Severed, is_inside, scope};
-use super::tree::{IsDir, Protect, Why};
+use super::recorded::{ReadAhead, Recorded};
+use super::tree::{IsDir, Protect, Stamps, Why};
 use super::walk::{Found, Walk, Whose};
 use super::{Store, content, meta};
 use crate::error::{Fault, OrSay, Result};
@@ -49,7 +51,7 @@ struct Level {
 
 enum State {
     /// In both. `differs`: its metadata are to be set.
-    Both { entry: Box<Entry>, differs: bool },
+    Both { entry: Box<Recorded>, differs: bool },
     /// Only live. Where its own note and its fixes begin; what in it is left alone.
     Extra { change: usize, fixes: usize, holds: Option<(Vec<u8>, Why)>, in_place_of: Option<Type> },
     /// Only in the manifest.
@@ -65,16 +67,38 @@ pub(crate) fn compare(
     store: &Store,
     head: &StoredHead,
     anchor: Option<&Anchor>,
-    protect: &Protect,
+    protect: &Arc<Protect>,
     part: &[u8],
+    built: &Built,
+    stamps: Stamps,
+) -> Result<Comparison> {
+    let started = match stamps {
+        Stamps::Count => head.started,
+        // Nothing is older than that.
+        Stamps::SayNothing => Time(i64::MIN, 0),
+    };
+    std::thread::scope(|scope| {
+        let entries = ReadAhead::start(scope, store.entries(head));
+        side_by_side(store, started, anchor, protect, part, built, entries)
+    })
+}
+
+fn side_by_side(
+    store: &Store,
+    started: Time,
+    anchor: Option<&Anchor>,
+    protect: &Arc<Protect>,
+    part: &[u8],
+    built: &Built,
+    mut entries: ReadAhead,
 ) -> Result<Comparison> {
     let mut walk = anchor.map(|anchor| Walk::new(anchor, protect));
-    let mut entries = store.entries(head);
     let mut work = Work {
         store,
         anchor,
         protect,
-        started: head.started,
+        built,
+        started,
         levels: Vec::new(),
         seen: HashMap::new(),
         rebuilt: HashSet::new(),
@@ -82,12 +106,14 @@ pub(crate) fn compare(
         buffer: Vec::new(),
     };
     let mut severed = Severed::default();
-    let mut next_entry = || -> Result<Option<Entry>> {
-        let mut entry = entries.next()?;
-        if let Some(entry) = &mut entry {
-            severed.look(part, entry);
+    let mut next_entry = || -> Result<Option<Recorded>> {
+        let Some(recorded) = entries.next()? else { return Ok(None) };
+        if part.is_empty() {
+            return Ok(Some(recorded));
         }
-        Ok(entry)
+        let mut entry = recorded.into_entry()?;
+        severed.look(part, &mut entry);
+        Ok(Some(Recorded::Entry(Box::new(entry))))
     };
     let mut entry = next_entry()?;
     let mut found = walk.as_mut().map_or(Ok(None), Walk::next)?;
@@ -96,16 +122,16 @@ pub(crate) fn compare(
             (None, None) => break,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(entry), Some(found)) => order(&entry.path.0, &found.path),
+            (Some(entry), Some(found)) => order(entry.path(), &found.path),
         };
         let old = if side.is_le() { entry.take() } else { None };
         let live = if side.is_ge() { found.take() } else { None };
         let path = match (&old, &live) {
-            (Some(old), _) => &old.path.0,
+            (Some(old), _) => old.path(),
             (None, Some(live)) => &live.path,
             (None, None) => break,
         };
-        work.leave(path);
+        work.leave(path)?;
         let scope = scope(part, path);
         if scope == Scope::Out
             && let (Some(_), Some(walk)) = (&live, &mut walk)
@@ -118,18 +144,25 @@ pub(crate) fn compare(
             // Only the manifest can have something below: the walk does not go there.
         } else {
             match (old, &live) {
-                (Some(old), None) => work.missing(old),
+                (Some(old), None) => work.missing(old.into_entry()?),
                 (None, Some(_)) if scope == Scope::Around => {}
                 (None, Some(live)) => work.extra(live, None),
-                (Some(old), Some(live)) if scope == Scope::Around => {
+                (Some(_), Some(live)) if scope == Scope::Around => {
                     if live.facts.kind == Type::Dir && live.state == Whose::Ours {
-                        work.enter(old.path.0, State::Around);
+                        work.enter(live.path.clone(), State::Around);
                     } else {
                         work.out.refusals.push(format!("`{}` is in the way", work.shown(&live.path)));
                     }
                 }
+                (Some(old), Some(live))
+                    if live.state == Whose::Ours && old.is_plainly_untouched(&live.facts, started) =>
+                {
+                    if live.facts.kind == Type::Dir {
+                        work.enter(live.path.clone(), State::Both { entry: Box::new(old), differs: false });
+                    }
+                }
                 (Some(old), Some(live)) => {
-                    if work.both(old, live)? == Below::Skip
+                    if work.both(old.into_entry()?, live)? == Below::Skip
                         && let Some(walk) = &mut walk
                     {
                         walk.skip();
@@ -146,7 +179,7 @@ pub(crate) fn compare(
         }
     }
     while let Some(level) = work.levels.pop() {
-        work.left(level);
+        work.left(level)?;
     }
     Ok(work.out)
 }
@@ -161,6 +194,7 @@ struct Work<'a> {
     store: &'a Store,
     anchor: Option<&'a Anchor>,
     protect: &'a Protect,
+    built: &'a Built,
     started: Time,
     levels: Vec<Level>,
     /// Live files with several names, and which entry of the manifest they are.
@@ -190,15 +224,16 @@ impl Work<'_> {
     }
 
     /// Ends the directories that `path` is not in.
-    fn leave(&mut self, path: &[u8]) {
+    fn leave(&mut self, path: &[u8]) -> Result<()> {
         while let Some(level) = self.levels.pop_if(|level| !is_inside(path, &level.path)) {
-            self.left(level);
+            self.left(level)?;
         }
+        Ok(())
     }
 
-    fn left(&mut self, Level { path, state }: Level) {
+    fn left(&mut self, Level { path, state }: Level) -> Result<()> {
         match state {
-            State::Both { entry, differs: true } => self.out.fixes.push(Fix::Settle(*entry)),
+            State::Both { entry, differs: true } => self.out.fixes.push(Fix::Settle(entry.into_entry()?)),
             State::Extra { fixes, holds: None, in_place_of, .. } => {
                 // The whole of it goes at once.
                 self.out.fixes.truncate(fixes);
@@ -224,6 +259,7 @@ impl Work<'_> {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// The directory at hand changes.
@@ -334,7 +370,7 @@ impl Work<'_> {
             self.note(What::Changed, &live.path, details);
         }
         if entry.kind == Type::Dir {
-            self.enter(live.path.clone(), State::Both { entry: Box::new(entry), differs });
+            self.enter(live.path.clone(), State::Both { entry: Box::new(Recorded::Entry(Box::new(entry))), differs });
         } else if rebuild {
             self.build(entry);
         } else if differs {
@@ -357,7 +393,7 @@ impl Work<'_> {
         }
         let mut details = Vec::new();
         let mut rebuild = false;
-        if !is_untouched(entry, facts, self.started) {
+        if !is_untouched(entry, facts, self.started) && !self.built.is(entry, facts) {
             (details, rebuild) = self.closely(entry, live)?;
             // The inode may be shared with something outside.
             rebuild |= shared && !details.is_empty() && facts.ino != entry.ino;

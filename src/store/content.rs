@@ -7,12 +7,16 @@ use super::Store;
 use super::live::{Anchor, open_quietly};
 use super::manifest::{Entry, chunks_of};
 use super::object::ObjectId;
+use super::patch;
 use super::read::{Data, holes};
 use crate::error::{OrSay, Result};
 
 /// Reads the file and compares each chunk's BLAKE3; where the manifest has a hole, there may only be zeros.
 pub(crate) fn is_same(store: &Store, anchor: &Anchor, entry: &Entry, buffer: &mut Vec<u8>) -> Result<bool> {
     let cannot = || "it cannot be read";
+    if entry.extents.is_none() && !entry.list.is_empty() {
+        return Ok(patch::missing(store, anchor, entry, None)?.is_empty());
+    }
     let fd = open_quietly(&anchor.dir, &anchor.anchored(&entry.path.0)).or_say(cannot)?;
     let live_data = match &entry.extents {
         Some(_) => holes(&fd, entry.size).or_say(cannot)?,

@@ -9,7 +9,7 @@ mod upkeep;
 
 pub(crate) use upkeep::Gone;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,16 +22,19 @@ use super::object::ObjectId;
 use crate::error::{Error, Fault, OrSay, Result};
 
 /// The format of index.db; another one is thrown away and made anew.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
-    CREATE TABLE archive (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, bytes INTEGER NOT NULL);
+    CREATE TABLE archive (
+        number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, bytes INTEGER NOT NULL,
+        proved INTEGER NOT NULL DEFAULT 0
+    );
     CREATE TABLE object (
         id BLOB PRIMARY KEY, archive INTEGER NOT NULL,
         frame INTEGER NOT NULL, packed INTEGER NOT NULL,
         start INTEGER NOT NULL, length INTEGER NOT NULL, manifest INTEGER NOT NULL
     ) WITHOUT ROWID;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
 
 /// Where an object is. Sorts in reading order.
@@ -60,6 +63,8 @@ struct State {
     db: Connection,
     /// The archives that are there, by their number in the index.
     present: HashMap<u32, ArchiveName>,
+    /// Those of them that were taken in since it was opened.
+    fresh: HashSet<u32>,
     /// What was in archives that are gone, or not what they were.
     gone: Vec<Gone>,
 }
@@ -126,7 +131,7 @@ impl Index {
     }
 
     fn with(store: &Path, db: Connection) -> Result<Index> {
-        let state = Mutex::new(State { db, present: HashMap::new(), gone: Vec::new() });
+        let state = Mutex::new(State { db, present: HashMap::new(), fresh: HashSet::new(), gone: Vec::new() });
         let archives = store.join("archives");
         let index = Index { archives, state, astray: Mutex::default(), known: RwLock::default() };
         index.look_around()?;
@@ -237,6 +242,7 @@ impl Index {
         let mut state = self.lock();
         let number = insert(&mut state.db, sealed).map_err(|error| wrong(error, CANNOT_WRITE))?;
         state.present.insert(number, sealed.name);
+        state.fresh.insert(number);
         drop(state);
         if let Some(known) = &mut *self.known.write().unwrap_or_else(PoisonError::into_inner) {
             for row in &sealed.rows {
@@ -275,6 +281,12 @@ impl Index {
     /// The file of an archive, by its number.
     pub(crate) fn path(&self, archive: u32) -> Option<PathBuf> {
         self.lock().present.get(&archive).map(|&name| archive::path_of(&self.archives, name))
+    }
+
+    /// The name and file of an archive that is there.
+    pub(crate) fn archive(&self, archive: u32) -> Option<(ArchiveName, PathBuf)> {
+        let name = *self.lock().present.get(&archive)?;
+        Some((name, archive::path_of(&self.archives, name)))
     }
 
     /// How many objects it knows.

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use super::archive::FRAME_LIMIT;
 use super::live::split;
 use super::manifest::{Entry, Type, order};
+use super::object::Bytes;
 use super::part::is_inside;
 use crate::error::{Error, Fault, Result};
 
@@ -27,24 +28,38 @@ pub(crate) struct Judge {
 impl Judge {
     /// Looks at the next entry.
     pub(crate) fn look(&mut self, entry: &Entry) -> Result<()> {
-        let wrong = self.place(entry).or_else(|| content(entry)).or_else(|| self.link(entry));
+        let wrong = self.place(&entry.path.0).or_else(|| content(entry)).or_else(|| self.link(entry));
         if let Some(why) = wrong {
-            return Err(
-                Error::new(format!("the manifest is not one of ours: `{}` {why}", entry.path)).fault(Fault::Damage)
-            );
+            return Err(not_ours(&entry.path.0, why));
         }
         let path = &entry.path.0;
-        self.read += 1;
-        match &mut self.last {
-            Some(last) => last.clone_from(path),
-            none => *none = Some(path.clone()),
-        }
+        self.note(path);
         if entry.kind == Type::Dir && !entry.mount {
             self.dirs.push(path.clone());
         } else if entry.nlink > 1 && entry.link.is_none() {
             self.firsts.insert(path.clone());
         }
         Ok(())
+    }
+
+    /// Looks at where the next entry is; it has one name, and is no mount point. Its content is looked at by [`content`]
+    /// when it is read.
+    pub(crate) fn pass(&mut self, path: &[u8], kind: Type) -> Result<()> {
+        if let Some(why) = self.place(path) {
+            return Err(not_ours(path, why));
+        }
+        self.note(path);
+        if kind == Type::Dir {
+            self.dirs.push(path.to_vec());
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, path: &[u8]) {
+        self.read += 1;
+        let last = self.last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(path);
     }
 
     /// The stream of entries is over, and there should be `entries` of them.
@@ -56,8 +71,7 @@ impl Judge {
             .fault(Fault::Damage))
     }
 
-    fn place(&mut self, entry: &Entry) -> Option<&'static str> {
-        let path = &entry.path.0;
+    fn place(&mut self, path: &[u8]) -> Option<&'static str> {
         let Some(last) = &self.last else {
             return (!path.is_empty()).then_some("comes before the resource itself");
         };
@@ -77,6 +91,19 @@ impl Judge {
     fn link(&self, entry: &Entry) -> Option<&'static str> {
         let first = entry.link.as_ref()?;
         (!self.firsts.contains(&first.0)).then_some("is the same file as one that is not there")
+    }
+}
+
+fn not_ours(path: &[u8], why: &str) -> Error {
+    let path = Bytes(path.to_vec());
+    Error::new(format!("the manifest is not one of ours: `{path}` {why}")).fault(Fault::Damage)
+}
+
+/// Looks at an entry for itself.
+pub(crate) fn alone(entry: Entry) -> Result<Entry> {
+    match content(&entry) {
+        Some(why) => Err(not_ours(&entry.path.0, why)),
+        None => Ok(entry),
     }
 }
 

@@ -6,14 +6,18 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::archive::FRAME_LIMIT;
 use super::chunk::Cutter;
 use super::judge::Judge;
+use super::live::Facts;
 use super::object::{Bytes, ObjectId};
 use super::pack::{Class, Packer};
+use super::recorded::plain;
 use super::{Head, Store};
 use crate::error::{Error, Fault, OrSay, Result};
 
@@ -154,8 +158,39 @@ impl Entry {
     }
 }
 
+/// How far a file's time may lag behind the clock, in nanoseconds.
+const LAG: i128 = 20_000_000;
+/// The same where the filesystem keeps whole seconds only.
+const COARSE_LAG: i128 = 2_000_000_000;
+
+/// How long after `now` something could still be done to a file without giving it another change time.
+pub(super) fn unsettled(live: &Facts, now: Time) -> Option<Duration> {
+    let lag = if live.ctime.1 == 0 { COARSE_LAG } else { LAG };
+    let nanos = |t: Time| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
+    let left = nanos(live.ctime) + lag - nanos(now);
+    u64::try_from(left).ok().map(|left| Duration::from_nanos(left + 1))
+}
+
+/// Whether what was done to a file since `started` has given it another change time, for sure.
+pub(super) fn is_settled(live: &Facts, started: Time) -> bool {
+    unsettled(live, started).is_none()
+}
+
+/// Whether it is the same inode and nothing was done to it since the entry was recorded, for sure. `started`: when the
+/// capture that recorded it began.
+pub(super) fn is_untouched(old: &Entry, live: &Facts, started: Time) -> bool {
+    (old.kind, old.mtime, old.ctime, old.ino) == (live.kind, live.mtime, live.ctime, live.ino)
+        && (old.mode, old.uid, old.gid) == (live.mode, live.uid, live.gid)
+        && (old.kind != Type::File || old.size == live.size)
+        && !old.mount
+        && is_settled(live, started)
+}
+
 /// The order of entries: depth first, siblings by the bytes of their names.
 pub(crate) fn order(a: &[u8], b: &[u8]) -> Ordering {
+    if a == b {
+        return Ordering::Equal;
+    }
     let key = |&byte: &u8| if byte == b'/' { 0 } else { byte };
     a.iter().map(key).cmp(b.iter().map(key))
 }
@@ -181,6 +216,14 @@ impl<'a> ManifestWriter<'a> {
         self.entries += 1;
         self.bytes += entry.stored_bytes();
         self.cutter.write(&self.line)
+    }
+
+    /// Appends the line of an entry that has not changed, with `bytes` of content.
+    pub(crate) fn add_line(&mut self, line: &[u8], bytes: u64) -> Result<()> {
+        self.entries += 1;
+        self.bytes += bytes;
+        self.cutter.write(line)?;
+        self.cutter.write(b"\n")
     }
 
     /// The head to these entries.
@@ -209,24 +252,37 @@ impl<'a> Entries<'a> {
 
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
-        let entry = self.read()?;
-        match &entry {
-            Some(entry) => self.judge.look(entry)?,
-            None => self.judge.end(self.entries)?,
-        }
-        Ok(entry)
+        let Some(line) = self.line()? else {
+            self.judge.end(self.entries)?;
+            return Ok(None);
+        };
+        let entry = read_entry(&self.held[line])?;
+        self.judge.look(&entry)?;
+        Ok(Some(entry))
     }
 
-    fn read(&mut self) -> Result<Option<Entry>> {
+    /// The next entry's line, without its end. Of its content nothing is known yet but what [`content_of`] tells.
+    pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>> {
+        let Some(line) = self.line()? else {
+            self.judge.end(self.entries)?;
+            return Ok(None);
+        };
+        let line = &self.held[line];
+        match plain(line) {
+            Some((path, kind)) => self.judge.pass(path, kind)?,
+            None => self.judge.look(&read_entry(line)?)?,
+        }
+        Ok(Some(line))
+    }
+
+    /// Where in `held` the next line is.
+    fn line(&mut self) -> Result<Option<Range<usize>>> {
         let mut searched = self.from;
         loop {
-            if let Some(end) = self.held[searched..].iter().position(|&byte| byte == b'\n') {
-                let line = &self.held[self.from..searched + end];
-                let entry = serde_json::from_slice(line)
-                    .or_say(|| "a manifest has an entry that cannot be read")
-                    .map_err(|e| e.fault(Fault::Damage))?;
-                self.from = searched + end + 1;
-                return Ok(Some(entry));
+            if let Some(end) = memchr::memchr(b'\n', &self.held[searched..]) {
+                let line = self.from..searched + end;
+                self.from = line.end + 1;
+                return Ok(Some(line));
             }
             let Some(chunk) = self.chunks.pop_front() else {
                 return if self.from == self.held.len() {
@@ -241,6 +297,12 @@ impl<'a> Entries<'a> {
             self.store.append(chunk, &mut self.held)?;
         }
     }
+}
+
+pub(super) fn read_entry(line: &[u8]) -> Result<Entry> {
+    serde_json::from_slice(line)
+        .or_say(|| "a manifest has an entry that cannot be read")
+        .map_err(|e| e.fault(Fault::Damage))
 }
 
 /// The chunks of an entry's content, in order, each with its length.

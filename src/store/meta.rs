@@ -123,11 +123,28 @@ pub(crate) fn apply(fd: &OwnedFd, entry: &Entry) -> rustix::io::Result<()> {
     set_mtime(fd, entry.mtime)
 }
 
-/// Sets the modification time and leaves the access time alone.
-pub(crate) fn set_mtime(fd: &OwnedFd, mtime: Time) -> rustix::io::Result<()> {
-    let times = Timestamps {
+/// The same for a file that was made just now by ourselves, mode 0600, in a directory that hands nothing down.
+pub(crate) fn apply_to_new(file: &std::fs::File, entry: &Entry) -> rustix::io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if (uid.as_raw(), gid.as_raw()) != (entry.uid, entry.gid) {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(entry.uid), rustix::fs::Gid::from_raw(entry.gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    }
+    for (name, value) in &entry.xattrs {
+        rustix::fs::fsetxattr(file, &name.0[..], &value.0, XattrFlags::empty())?;
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
+    rustix::fs::futimens(file, &only_mtime(entry.mtime))
+}
+
+fn only_mtime(mtime: Time) -> Timestamps {
+    Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT as _ },
         last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() },
-    };
-    rustix::fs::utimensat(CWD, name_of(fd), &times, AtFlags::empty())
+    }
+}
+
+/// Sets the modification time and leaves the access time alone.
+pub(crate) fn set_mtime(fd: &OwnedFd, mtime: Time) -> rustix::io::Result<()> {
+    rustix::fs::utimensat(CWD, name_of(fd), &only_mtime(mtime), AtFlags::empty())
 }

@@ -11,12 +11,13 @@
 //! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
 //! | `manifest`, `judge` | entries and heads, and whether they make sense |
+//! | `recorded` | entries beside a live tree |
 //! | `fetch` | reading and checking many objects, each frame once |
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `built`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -24,6 +25,7 @@
 
 mod archive;
 mod audit;
+mod built;
 mod capture;
 mod chunk;
 mod compare;
@@ -41,9 +43,11 @@ mod meta;
 mod object;
 mod pack;
 mod part;
+mod patch;
 mod pax;
 mod prune;
 mod read;
+mod recorded;
 mod side;
 mod stage;
 mod stream;
@@ -61,6 +65,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Fault, OrSay, Result};
+use converge::Compared;
 use index::{Index, Place};
 use manifest::{Entries, StoredHead};
 use pack::{Class, Packer};
@@ -72,7 +77,7 @@ pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
 pub use side::{is_side_name, side_name, side_paths, sweep};
-pub use tree::Tree;
+pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
 /// How many threads work at once.
@@ -96,6 +101,7 @@ pub struct Store {
     tmp: Option<PathBuf>,
     index: Arc<Index>,
     kept: Mutex<VecDeque<KeptFrame>>,
+    compared: Mutex<Vec<Compared>>,
     /// Whether everything has been read from the archives because the index led astray.
     mended: AtomicBool,
     /// What could not be read then: the first of it.
@@ -120,6 +126,7 @@ impl Store {
             tmp: Some(tmp.to_owned()),
             index,
             kept: Mutex::default(),
+            compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
         })
@@ -138,6 +145,7 @@ impl Store {
             tmp: None,
             index,
             kept: Mutex::default(),
+            compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
         }))
@@ -247,18 +255,32 @@ impl Store {
     }
 
     fn read_frame(&self, place: Place) -> Result<Vec<u8>> {
+        let mut opener = archive::Opener::default();
+        self.open_frame(place, &mut opener)?;
+        Ok(opener.into_tar())
+    }
+
+    /// Reads a place's frame into `opener`.
+    fn open_frame<'o>(&self, place: Place, opener: &'o mut archive::Opener) -> Result<&'o [u8]> {
         let path =
             self.index.path(place.archive).ok_or_else(|| Error::new("an archive is missing").fault(Fault::Damage))?;
         let file = File::open(&path)
             .or_say(|| format!("cannot open the archive `{}`", path.display()))
             .map_err(|e| e.fault(Fault::Damage))?;
-        archive::read_frame(&file, place.frame, place.packed.into())
+        opener
+            .read(&file, place.frame, place.packed.into())
             .map_err(|e| e.within(format!("the archive `{}` is damaged", path.display())))
     }
 
     /// What a manifest says of itself.
     pub fn head(&self, manifest: ObjectId) -> Result<Head> {
         Ok(self.stored_head(manifest)?.head)
+    }
+
+    /// Bytes of content that a manifest describes, and its entries.
+    pub fn size_of(&self, manifest: ObjectId) -> Result<(u64, u64)> {
+        let head = self.stored_head(manifest)?;
+        Ok((head.bytes, head.entries))
     }
 
     /// Whether it has the object.

@@ -60,8 +60,19 @@ impl Serialize for ObjectId {
 
 impl<'de> Deserialize<'de> for ObjectId {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ObjectId, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        text.parse().map_err(|e: Error| serde::de::Error::custom(e.statement))
+        struct Hex;
+        impl serde::de::Visitor<'_> for Hex {
+            type Value = ObjectId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an object")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ObjectId, E> {
+                text.parse().map_err(|e: Error| E::custom(e.statement))
+            }
+        }
+        from.deserialize_str(Hex)
     }
 }
 
@@ -74,6 +85,9 @@ pub struct Bytes(pub Vec<u8>);
 impl Bytes {
     /// The bytes that [`fmt::Display`] wrote; `None` for text that it does not write.
     pub fn from_text(text: &str) -> Option<Bytes> {
+        if !text.contains('\\') {
+            return Some(Bytes(text.as_bytes().to_vec()));
+        }
         let mut out = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
         while let Some((&byte, after)) = rest.split_first() {

@@ -8,27 +8,35 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Store;
+use super::built::Built;
 use super::compare::Fix;
-use super::fetch::{OnBad, Want, fetch};
-use super::live::{Anchor, beneath, create, split};
-use super::manifest::{Entry, Type, chunks_of};
+use super::fetch::{Held, OnBad, Want, fetch, fetch_rest};
+use super::live::{Anchor, Facts, beneath, create, split};
+use super::manifest::{Entry, Type};
 use super::meta;
 use super::object::{Bytes, ObjectId};
 use super::part::is_inside;
+use super::patch::{self, Piece};
 use super::side::Side;
 use super::verify::hit_by;
 use crate::error::{Error, Fault, OrSay, Result};
+
+/// What could not be built, and why.
+pub(crate) type Lost = BTreeMap<Vec<u8>, String>;
 
 /// What was built: for each `Fix::Build` that stands alone, the name it has in the side directory.
 pub(crate) struct Staged {
     pub(crate) slots: HashMap<Vec<u8>, Vec<u8>>,
     /// What cannot be built, by path, and why.
-    pub(crate) lost: BTreeMap<Vec<u8>, String>,
+    pub(crate) lost: Lost,
+    /// The files that are complete.
+    pub(crate) built: Built,
 }
 
 struct Stage<'a> {
@@ -42,15 +50,34 @@ struct Stage<'a> {
     firsts: HashMap<Vec<u8>, Vec<u8>>,
     wants: Vec<Want<(u32, u64)>>,
     /// Where the files are built that `wants` names.
-    files: Vec<BuiltFile>,
+    files: Vec<BuiltFile<'a>>,
     parent: Option<(Vec<u8>, OwnedFd)>,
 }
 
 /// A file that gets content.
-struct BuiltFile {
+struct BuiltFile<'a> {
+    entry: &'a Entry,
     place: Vec<u8>,
-    /// Where it has data, if it has holes.
-    extents: Option<Vec<(u64, u64)>>,
+}
+
+/// Creates a file below `dir`; `near` is the directory that the last one was created in.
+fn create_near(dir: &OwnedFd, place: &[u8], near: &mut Option<(Vec<u8>, OwnedFd)>) -> rustix::io::Result<OwnedFd> {
+    let (parent, name) = split(place);
+    if parent.is_empty() {
+        return create(dir, name);
+    }
+    if near.as_ref().is_none_or(|(path, _)| path != parent) {
+        *near = Some((parent.to_vec(), beneath(dir, parent, OFlags::PATH | OFlags::DIRECTORY)?));
+    }
+    match near {
+        Some((_, fd)) => create(fd, name),
+        None => create(dir, place),
+    }
+}
+
+/// Whether it gets its metadata with its content: then it consists of one object.
+fn is_complete(entry: &Entry) -> bool {
+    entry.object.is_some() && entry.extents.is_none() && !entry.mount
 }
 
 /// Writes a part of a sparse file's data, which begins `from` bytes into all of it.
@@ -71,12 +98,75 @@ fn write_data(file: &File, extents: &[(u64, u64)], mut bytes: &[u8], mut from: u
     Ok(())
 }
 
-/// Builds all that can be built. Nothing in the resource changes.
-pub(crate) fn stage(
+/// Adds the objects that file number `file` needs from the store. What it can have from the live file it gets at once,
+/// if there is one to write `to`.
+fn wants_of(
+    (store, anchor): (&Store, &Anchor),
+    entry: &Entry,
+    (file, to): (u32, Option<&File>),
+    wants: &mut Vec<Want<(u32, u64)>>,
+    bad: &mut HashMap<ObjectId, Error>,
+) -> Result<()> {
+    let pieces = match patch::missing(store, anchor, entry, to) {
+        // It is lost; the others are not.
+        Err(error) if error.fault == Fault::Damage => return Ok(()),
+        pieces => pieces?,
+    };
+    for Piece { id, offset, length } in pieces {
+        match store.index.find(id)? {
+            None => drop(bad.insert(id, Error::new(format!("the object `{id}` is not in the store")))),
+            Some(found) if found.length != length => {
+                bad.insert(id, Error::new(format!("the object `{id}` has another length")));
+            }
+            Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
+        }
+    }
+    Ok(())
+}
+
+fn builds(fixes: &[Fix]) -> impl Iterator<Item = &Entry> {
+    fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None })
+}
+
+/// Bytes of objects that are held for the restore, so that they need not be read again.
+const HELD_BYTES: usize = 48 << 20;
+/// Where a restore needs more than this, holding so few of them would not pay.
+const WORTH_HOLDING: u64 = 4 * HELD_BYTES as u64;
+
+/// Reads and checks every object that building needs, and builds nothing. Returns bytes read and some of the objects;
+/// `None` when something cannot be built.
+pub(crate) fn rehearse(
     store: &Store,
     anchor: &Anchor,
-    side: &Side,
     fixes: &[Fix],
+    tell: &dyn Fn(u64, u64),
+) -> Result<Option<(u64, Held)>> {
+    let (mut wants, mut bad) = (Vec::new(), HashMap::new());
+    for entry in builds(fixes).filter(|entry| entry.link.is_none() && !entry.mount) {
+        wants_of((store, anchor), entry, (0, None), &mut wants, &mut bad)?;
+    }
+    let total: u64 = wants.iter().map(|want| u64::from(want.place.length)).sum();
+    let room = if total <= WORTH_HOLDING { HELD_BYTES } else { 0 };
+    let held = Mutex::new((0, Held::new()));
+    let fetched = fetch(store, wants, OnBad::GoOn, tell, &|want, bytes| {
+        let (size, held) = &mut *held.lock().unwrap_or_else(PoisonError::into_inner);
+        if *size + bytes.len() <= room {
+            *size += bytes.len();
+            held.insert(want.id, bytes.into());
+        }
+        Ok(())
+    })?;
+    bad.extend(fetched.bad);
+    let sound = lost(store, builds(fixes), &bad)?.is_empty();
+    Ok(sound.then(|| (fetched.bytes, held.into_inner().unwrap_or_else(PoisonError::into_inner).1)))
+}
+
+/// Builds all that can be built. Nothing in the resource changes.
+pub(crate) fn stage<'a>(
+    store: &'a Store,
+    anchor: &'a Anchor,
+    side: &'a Side,
+    (fixes, held): (&'a [Fix], &Held),
     tell: &dyn Fn(u64, u64),
 ) -> Result<Staged> {
     let mut stage = Stage {
@@ -90,18 +180,17 @@ pub(crate) fn stage(
         files: Vec::new(),
         parent: None,
     };
-    let builds = || fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None });
     let mut bad = HashMap::new();
-    for entry in builds() {
+    for entry in builds(fixes) {
         let place = stage.place(entry);
         stage.begin(entry, &place, &mut bad)?;
     }
-    stage.fill(&mut bad, tell)?;
-    let lost = lost(store, builds(), &bad)?;
+    let built = stage.fill(held, &mut bad, tell)?;
+    let lost = lost(store, builds(fixes), &bad)?;
     stage.open.clear();
     stage.parent = None;
     let mut dirs: Vec<(&Entry, Vec<u8>)> = Vec::new();
-    for entry in builds() {
+    for entry in builds(fixes) {
         let place = stage.place(entry);
         if lost.contains_key(&entry.path.0) {
             stage.drop(entry, &place)?;
@@ -114,7 +203,7 @@ pub(crate) fn stage(
             dirs.push((entry, place));
         } else {
             stage.link(entry, &place)?;
-            if entry.link.is_none() {
+            if entry.link.is_none() && !is_complete(entry) {
                 stage.complete(entry, &place)?;
             }
         }
@@ -122,10 +211,10 @@ pub(crate) fn stage(
     while let Some((dir, at)) = dirs.pop() {
         stage.complete(dir, &at)?;
     }
-    Ok(Staged { slots: stage.slots, lost })
+    Ok(Staged { slots: stage.slots, lost, built })
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
     /// Where an entry is built.
     fn place(&mut self, entry: &Entry) -> Vec<u8> {
         let path = &entry.path.0;
@@ -168,7 +257,7 @@ impl Stage<'_> {
     }
 
     /// Makes everything but content, links and metadata.
-    fn begin(&mut self, entry: &Entry, place: &[u8], bad: &mut HashMap<ObjectId, Error>) -> Result<()> {
+    fn begin(&mut self, entry: &'a Entry, place: &[u8], bad: &mut HashMap<ObjectId, Error>) -> Result<()> {
         let cannot = self.cannot(entry);
         let cannot = || cannot;
         if entry.link.is_some() {
@@ -188,59 +277,66 @@ impl Stage<'_> {
             Type::Char => node(FileType::CharacterDevice).or_say(cannot),
             Type::Socket | Type::Stream => Ok(()),
             Type::File => {
-                if entry.stored_bytes() == 0 || entry.extents.is_some() {
-                    let file = File::from(create(dir, name).or_say(cannot.clone())?);
-                    file.set_len(entry.size).or_say(cannot)?;
+                // A small file is created when its content is there.
+                let mut file = None;
+                if entry.object.is_none() || entry.extents.is_some() {
+                    let made = File::from(create(dir, name).or_say(cannot.clone())?);
+                    // One of pieces is as long as they are together.
+                    if entry.list.is_empty() || entry.extents.is_some() {
+                        made.set_len(entry.size).or_say(cannot.clone())?;
+                    }
+                    file = Some(made);
                 }
-                if entry.mount { Ok(()) } else { self.want(entry, place, bad) }
+                if entry.mount {
+                    return Ok(());
+                }
+                self.want(entry, place, file.as_ref(), bad).map_err(|e| e.within(cannot()))
             }
         }
     }
 
     /// Notes which objects a file needs, and where they go.
-    fn want(&mut self, entry: &Entry, place: &[u8], bad: &mut HashMap<ObjectId, Error>) -> Result<()> {
+    fn want(
+        &mut self,
+        entry: &'a Entry,
+        place: &[u8],
+        made: Option<&File>,
+        bad: &mut HashMap<ObjectId, Error>,
+    ) -> Result<()> {
         if entry.stored_bytes() == 0 {
             return Ok(());
         }
         let file = u32::try_from(self.files.len()).or_say(|| "too many files")?;
-        self.files.push(BuiltFile { place: place.to_vec(), extents: entry.extents.clone() });
-        let (mut offset, wants, store) = (0, &mut self.wants, self.store);
-        let listed = chunks_of(store, entry, &mut |id, length| {
-            match store.index.find(id)? {
-                None => drop(bad.insert(id, Error::new(format!("the object `{id}` is not in the store")))),
-                Some(found) if found.length != length => {
-                    bad.insert(id, Error::new(format!("the object `{id}` has another length")));
-                }
-                Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
-            }
-            offset += u64::from(length);
-            Ok(())
-        });
-        match listed {
-            // It is lost; the others are not.
-            Err(error) if error.fault == Fault::Damage => Ok(()),
-            done => done,
-        }
+        self.files.push(BuiltFile { entry, place: place.to_vec() });
+        wants_of((self.store, self.anchor), entry, (file, made), &mut self.wants, bad)
     }
 
     /// Reads, checks and writes the content.
-    fn fill(&mut self, bad: &mut HashMap<ObjectId, Error>, tell: &dyn Fn(u64, u64)) -> Result<()> {
+    fn fill(&mut self, held: &Held, bad: &mut HashMap<ObjectId, Error>, tell: &dyn Fn(u64, u64)) -> Result<Built> {
         let wants = std::mem::take(&mut self.wants);
         let (side, files) = (self.side, &self.files);
-        let fetched = fetch(self.store, wants, OnBad::GoOn, tell, &|want, bytes| {
+        let built = Mutex::new(Built::default());
+        let write = |near: &mut Option<(Vec<u8>, OwnedFd)>, want: &Want<(u32, u64)>, bytes: &[u8]| {
             let (file, offset) = want.what_for;
-            let BuiltFile { place, extents } = &files[file as usize];
-            let write = || -> std::io::Result<()> {
-                let file = File::from(create(&side.dir, place)?);
-                match extents {
-                    None => file.write_all_at(bytes, offset),
-                    Some(extents) => write_data(&file, extents, bytes, offset),
+            let BuiltFile { place, entry } = &files[file as usize];
+            let mut write = || -> std::io::Result<()> {
+                let file = File::from(create_near(&side.dir, place, near)?);
+                match &entry.extents {
+                    None => file.write_all_at(bytes, offset)?,
+                    Some(extents) => write_data(&file, extents, bytes, offset)?,
                 }
+                if is_complete(entry) {
+                    meta::apply_to_new(&file, entry)?;
+                    let facts = Facts::of(&file, b"")?;
+                    built.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &facts);
+                }
+                Ok(())
             };
             write().or_say(|| format!("cannot write `{}`", side.path.join(Bytes(place.clone()).to_string()).display()))
-        })?;
+        };
+        let fetched = fetch_rest(self.store, wants, held, OnBad::GoOn, tell, &write)?;
         bad.extend(fetched.bad);
-        Ok(())
+        Ok(built.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes away what was built of a file that cannot be built.
@@ -286,12 +382,8 @@ impl Stage<'_> {
 }
 
 /// What cannot be built: what needs a bad object, and further names of that.
-fn lost<'e>(
-    store: &Store,
-    builds: impl Iterator<Item = &'e Entry>,
-    bad: &HashMap<ObjectId, Error>,
-) -> Result<BTreeMap<Vec<u8>, String>> {
-    let mut lost: BTreeMap<Vec<u8>, String> = BTreeMap::new();
+fn lost<'e>(store: &Store, builds: impl Iterator<Item = &'e Entry>, bad: &HashMap<ObjectId, Error>) -> Result<Lost> {
+    let mut lost = Lost::new();
     for entry in builds {
         let why = match &entry.link {
             Some(first) => lost.get(&first.0).cloned(),

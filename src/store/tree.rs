@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -13,7 +14,7 @@ use super::walk::{Found, Walk, Whose};
 use crate::error::{OrSay, Result};
 
 /// A file or directory with everything below it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     /// Where it is, absolute.
     pub path: PathBuf,
@@ -25,6 +26,30 @@ pub struct Tree {
     pub secret: Vec<String>,
     /// Where it may be put back, without symlinks; empty: wherever `path` leads.
     pub homes: Vec<PathBuf>,
+    /// Whether times tell what has not changed.
+    pub stamps: Stamps,
+    /// What becomes of what a restore replaces.
+    pub replaced: Replaced,
+}
+
+/// What becomes of what a restore replaces or takes away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is put aside, and kept until the transaction's end.
+    #[default]
+    KeptAside,
+    /// Where there is no room for both it goes first. Everything that has to come back has been read and checked.
+    GoesFirst,
+}
+
+/// Whether a file whose inode, size and times are those of the manifest is taken as unchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stamps {
+    /// It is.
+    #[default]
+    Count,
+    /// It is read: a power cut may have lost the new times of what was written in place.
+    SayNothing,
 }
 
 /// What is left alone, and what is not shown.
@@ -140,7 +165,7 @@ impl Tree {
     pub fn excluded(&self) -> Result<Vec<PathBuf>> {
         let mut excluded = Vec::new();
         let Some(anchor) = Anchor::at(&self.path)? else { return Ok(excluded) };
-        let protect = Protect::new(self, &anchor, &serde_json::Value::Null)?;
+        let protect = Arc::new(Protect::new(self, &anchor, &serde_json::Value::Null)?);
         let mut walk = Walk::new(&anchor, &protect);
         while let Some(Found { path, state, .. }) = walk.next()? {
             if matches!(state, Whose::Protected(Why::Excluded)) {
@@ -154,7 +179,7 @@ impl Tree {
     pub fn measure(&self) -> Result<(u64, u64, Vec<String>)> {
         let (mut bytes, mut items, mut warnings) = (0, 0, Vec::new());
         let Some(anchor) = Anchor::at(&self.path)? else { return Ok((bytes, items, warnings)) };
-        let protect = Protect::new(self, &anchor, &serde_json::Value::Null)?;
+        let protect = Arc::new(Protect::new(self, &anchor, &serde_json::Value::Null)?);
         let mut walk = Walk::new(&anchor, &protect);
         let mut seen = HashSet::new();
         while let Some(Found { path, facts, state }) = walk.next()? {

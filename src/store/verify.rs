@@ -1,13 +1,15 @@
 //! Proof that what a rollback needs is there, a new index, and what the store holds.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::archive;
 use super::fetch::{OnBad, Want, fetch};
-use super::manifest::{Entry, StoredHead, chunks_of};
+use super::manifest::{Entry, StoredHead, chunks_of, read_entry};
 use super::object::ObjectId;
-use super::{Head, Store};
+use super::recorded::{Content, content_of};
+use super::{Head, Store, cores};
 use crate::error::{Error, Fault, Result};
 
 /// What making the index anew found.
@@ -92,9 +94,9 @@ impl Hits {
 }
 
 impl Store {
-    /// Reads and checks every object that a restore of `manifests` needs, every archive's frame once; an error
-    /// (`Fault::Damage`) says what is damaged and which files it hits. `progress` gets bytes done and in all. Returns
-    /// bytes read.
+    /// Checks every object that a restore of `manifests` needs: of archives that were read back before, that they are
+    /// byte for byte what they were then; of others, every object. An error (`Fault::Damage`) says what is damaged and which
+    /// files it hits. `progress` gets bytes done and in all. Returns bytes read.
     pub fn prove(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<u64> {
         let mended = self.mended.load(Ordering::Relaxed);
         let proof = self.read_all(manifests, progress);
@@ -155,19 +157,103 @@ impl Store {
             .map_err(|e| e.within(damaged()).fault(Fault::Damage))?;
             heads.push(head);
         }
+        let (fresh, others) = self.index.unproved()?;
+        let unproved: HashSet<u32> = fresh.into_iter().chain(others).collect();
+        let proved: HashSet<u32> = wants.iter().map(|want| want.place.archive).collect();
+        let (whole, read) = self.intact(proved.difference(&unproved).copied().collect())?;
+        wants.retain(|want| !whole.contains(&want.place.archive));
         let fetched = fetch(self, wants, OnBad::GoOn, progress, &|_, _| Ok(()))?;
         bad.extend(fetched.bad);
-        Ok(Proof { bytes: fetched.bytes, heads, bad })
+        Ok(Proof { bytes: read + fetched.bytes, heads, bad })
+    }
+
+    /// Reads back what was written for `manifests`: whole archives that were never read back and hold something they
+    /// need. What is in others was read back before. An error (`Fault::Damage`) says what is damaged and which files it hits.
+    /// Returns bytes read.
+    pub fn prove_written(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<u64> {
+        let (mut archives, others) = self.index.unproved()?;
+        let mut heads = Vec::new();
+        for &manifest in manifests {
+            heads.push(self.stored_head(manifest)?);
+        }
+        if !others.is_empty() {
+            self.index.hurry()?;
+            let mut needed = HashSet::new();
+            for head in &heads {
+                self.each_object(head, &mut |id, _| {
+                    needed.extend(self.index.find(id)?.map(|place| place.archive));
+                    Ok(())
+                })?;
+            }
+            archives.extend(others.into_iter().filter(|archive| needed.contains(archive)));
+        }
+        let read: HashSet<u32> = archives.iter().copied().collect();
+        let mut wants = Vec::new();
+        if !read.is_empty() {
+            self.index.each_object(&mut |id, place| {
+                if read.contains(&place.archive) {
+                    wants.push(Want { place, id, what_for: () });
+                }
+            })?;
+        }
+        let fetched = fetch(self, wants, OnBad::GoOn, progress, &|_, _| Ok(()))?;
+        if fetched.bad.is_empty() {
+            // What is not noted is only read once more.
+            if let Err(error) = self.index.proved(&archives) {
+                tracing::debug!("{error}");
+            }
+            return Ok(fetched.bytes);
+        }
+        let bad: HashMap<ObjectId, Error> = fetched.bad.into_iter().collect();
+        let mut hit = false;
+        for head in &heads {
+            hit |= head.chunks.iter().any(|id| bad.contains_key(id));
+            self.each_object(head, &mut |id, _| {
+                hit |= bad.contains_key(&id);
+                Ok(())
+            })?;
+        }
+        let bytes = fetched.bytes;
+        if hit { Err(self.explain(&Proof { bytes, heads, bad })?) } else { Ok(bytes) }
+    }
+
+    /// Which of these archives have the BLAKE3 that they are named by, and the bytes they have together.
+    fn intact(&self, archives: Vec<u32>) -> Result<(HashSet<u32>, u64)> {
+        let (next, intact) = (AtomicUsize::new(0), Mutex::new((HashSet::new(), 0)));
+        std::thread::scope(|scope| {
+            for _ in 0..cores().min(archives.len()) {
+                scope.spawn(|| {
+                    while let Some(&number) = archives.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let Some((name, path)) = self.index.archive(number) else { continue };
+                        // What cannot be read is found out object by object.
+                        let Ok((found, bytes)) = archive::hash(&path) else { continue };
+                        if found == name {
+                            let mut intact = intact.lock().unwrap_or_else(PoisonError::into_inner);
+                            intact.0.insert(number);
+                            intact.1 += bytes;
+                        }
+                    }
+                });
+            }
+        });
+        Ok(intact.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Every object that a manifest needs beside its own chunks, which are read on the way, with its length. Where the list
     /// of a file's objects is damaged, that file is hit: the list's first object then comes with what is wrong.
     fn each_object(&self, head: &StoredHead, each: &mut dyn FnMut(ObjectId, Result<u32>) -> Result<()>) -> Result<()> {
         let mut entries = self.entries(head);
-        while let Some(entry) = entries.next()? {
-            match (chunks_of(self, &entry, &mut |id, length| each(id, Ok(length))), entry.list.first()) {
-                (Err(error), Some(&list)) if error.fault == Fault::Damage => each(list, Err(error))?,
-                (done, _) => done?,
+        while let Some(line) = entries.next_line()? {
+            match content_of(line) {
+                Content::Nothing => {}
+                Content::Object(id, length) => each(id, Ok(length))?,
+                Content::More => {
+                    let entry = read_entry(line)?;
+                    match (chunks_of(self, &entry, &mut |id, length| each(id, Ok(length))), entry.list.first()) {
+                        (Err(error), Some(&list)) if error.fault == Fault::Damage => each(list, Err(error))?,
+                        (done, _) => done?,
+                    }
+                }
             }
         }
         Ok(())

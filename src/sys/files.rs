@@ -15,16 +15,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use owned::{only_owner_writes, only_trusted_write};
 pub use remove::{open_dir, remove_tree};
 
+use super::process;
 use crate::error::{Error, OrSay, Result};
 
 /// Puts `bytes` at `path` so that after a crash there is either the old content or the new: a temporary file beside it, fsync, rename, fsync of the directory. Mode 0600 for new files; an old file's mode and owner are kept.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_durably_through(&beside(parent(path)), path, bytes)
+}
+
+/// The same by a temporary file of the caller's choice, in the directory of `path`: who knows its name can remove it
+/// after a death.
+pub fn write_durably_through(beside: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let say = || format!("cannot write `{}`", path.display());
-    let dir = parent(path);
-    let beside = beside(dir);
     let written = (|| {
         let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&beside)?;
+            OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(beside)?;
         file.write_all(bytes)?;
         match std::fs::symlink_metadata(path) {
             Ok(old) if old.is_file() => {
@@ -38,16 +43,32 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
             _ => {}
         }
         file.sync_all()?;
-        std::fs::rename(&beside, path)
+        std::fs::rename(beside, path)
     })();
     if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
+        let _ = std::fs::remove_file(beside);
     }
     written.or_say(say)?;
-    sync_dir(dir)
+    sync_dir(parent(path))
 }
 
-/// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were.
+/// Removes the temporary files that [`write_durably`] left in `dir` when its process died.
+pub fn sweep_beside(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(BESIDE)) else { continue };
+        let mut parts = rest.split('-');
+        let pid = parts.next().and_then(|pid| pid.parse().ok());
+        let since = parts.next().and_then(|since| u64::from_str_radix(since, 16).ok());
+        if pid.zip(since).is_some_and(|(pid, since)| process::is_gone(pid, since)) {
+            // What cannot be removed is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were. Durable when
+/// it returns.
 ///
 /// The directory must be named without a symlink.
 pub fn remove_beside(path: &Path) -> Result<()> {
@@ -61,7 +82,26 @@ pub fn remove_beside(path: &Path) -> Result<()> {
         last_access: time(before.st_atime, before.st_atime_nsec),
         last_modification: time(before.st_mtime, before.st_mtime_nsec),
     };
-    rustix::fs::futimens(&held, &times).or_say(|| format!("cannot set the times of `{}`", dir.display()))
+    // By its name below `/proc`: where it may not be listed it is open as a path only.
+    let open = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    rustix::fs::utimensat(rustix::fs::CWD, open, &times, rustix::fs::AtFlags::empty())
+        .or_say(|| format!("cannot set the times of `{}`", dir.display()))?;
+    rustix::fs::fsync(&held).or_say(|| format!("cannot sync the directory `{}`", dir.display()))
+}
+
+/// Everything that was written on the filesystem of `path`, and every name on it, is on disk when this returns. Where
+/// `path` is no directory, it is that of the nearest one above.
+pub fn sync_filesystem(path: &Path) -> Result<()> {
+    let is_dir = |path: &&Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let dir = path.ancestors().find(is_dir).unwrap_or(Path::new("/"));
+    match File::open(dir) {
+        Ok(dir) => rustix::fs::syncfs(&dir).or_say(|| format!("cannot sync the filesystem of `{}`", path.display())),
+        // It may be searched and not read.
+        Err(_) => {
+            rustix::fs::sync();
+            Ok(())
+        }
+    }
 }
 
 /// fsync of a directory.
@@ -78,6 +118,15 @@ pub fn rename_durably(from: &Path, to: &Path) -> Result<()> {
         sync_dir(parent(from))?;
     }
     Ok(())
+}
+
+/// Removes a file, then fsync of its directory. Missing is fine.
+pub fn remove_durably(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_dir(parent(path)),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(cause).or_say(|| format!("cannot remove `{}`", path.display())),
+    }
 }
 
 /// Creates a directory and its parents with mode 0700; those that exist are left as they are.
@@ -117,8 +166,11 @@ fn beside(dir: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let now = super::clock::since_boot();
-    dir.join(format!(".txupgrade-new-{}-{now:x}-{next}", std::process::id()))
+    dir.join(format!("{BESIDE}{}-{now:x}-{next}", std::process::id()))
 }
+
+/// How the names of temporary files begin; a pid and the time since boot follow.
+const BESIDE: &str = ".txupgrade-new-";
 
 #[cfg(test)]
 mod tests {
@@ -166,6 +218,30 @@ mod tests {
         assert_eq!(names(dir.path()), ["there"]);
         let error = write_durably(&dir.path().join("no/where"), b"x").unwrap_err();
         assert_eq!(error.causes, ["No such file or directory (os error 2)"]);
+    }
+
+    #[test]
+    fn what_dead_processes_left_beside_is_swept_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = crate::sys::clock::since_boot();
+        let kept = [
+            format!("{BESIDE}{}-{now:x}-0", std::process::id()),
+            format!("{BESIDE}notes"),
+            ".txupgrade-notes-1-old-unpack".to_owned(),
+        ];
+        for name in &kept {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        // No such process, and one of another boot.
+        for (pid, since) in [(u32::MAX, now), (std::process::id(), u64::MAX)] {
+            std::fs::write(dir.path().join(format!("{BESIDE}{pid}-{since:x}-3")), "").unwrap();
+        }
+        sweep_beside(dir.path());
+        let mut left = names(dir.path());
+        left.sort();
+        let mut kept = kept.to_vec();
+        kept.sort();
+        assert_eq!(left, kept);
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn a_database_in_use_is_captured_as_of_one_moment() {
     let other = Other::open(&f, &format!("{WAL}\nc.execute('BEGIN'); c.execute('INSERT INTO t VALUES (2)')"));
     let (it, cx) = (resource(&f), f.context("it"));
     let before = bytes(&f);
-    it.probe(&cx).unwrap();
+    it.probe(&cx, None).unwrap();
     let manifest = it.capture(&cx, None).unwrap().manifest;
     assert_eq!(it.prove(&cx, manifest).unwrap().as_deref(), Some("1 table, 1 row"));
     assert!(it.diff(&cx, manifest).unwrap().is_empty());
@@ -141,7 +141,7 @@ fn a_transaction_that_died_half_way_is_not_part_of_it() {
     assert_eq!(names(&f), ["it.db", "it.db-journal"]);
     let before = bytes(&f);
     let (it, cx) = (resource(&f), f.context("it"));
-    it.probe(&cx).unwrap();
+    it.probe(&cx, None).unwrap();
     let manifest = it.capture(&cx, None).unwrap().manifest;
     assert_eq!(it.query(&cx, "SELECT x FROM t").unwrap(), "1");
     assert!(it.diff(&cx, manifest).unwrap().is_empty());
@@ -158,7 +158,7 @@ fn a_wal_database_at_rest_gets_no_files_beside_it() {
     assert_eq!(names(&f), ["it.db"]);
     let before = bytes(&f);
     let (it, cx) = (resource(&f), f.context("it"));
-    it.probe(&cx).unwrap();
+    it.probe(&cx, None).unwrap();
     let manifest = it.capture(&cx, None).unwrap().manifest;
     assert!(it.diff(&cx, manifest).unwrap().is_empty());
     assert_eq!(it.query(&cx, "SELECT x FROM t").unwrap(), "1");
@@ -319,7 +319,7 @@ fn a_diff_says_which_tables_changed_by_how_much() {
 fn what_is_no_sound_database_is_refused_by_name() {
     let f = Fixture::new();
     let (it, cx) = (resource(&f), f.context("it"));
-    let refused = |what: &str| format!("{what}: {}\n", shown(&it.probe(&cx).unwrap_err(), &f));
+    let refused = |what: &str| format!("{what}: {}\n", shown(&it.probe(&cx, None).unwrap_err(), &f));
     let mut told = String::new();
     fs::write(f.path("it.db"), "plain text\n".repeat(100)).unwrap();
     told += &refused("text");
@@ -361,7 +361,7 @@ fn what_only_the_application_knows_is_no_reason_to_refuse() {
                    c.execute(\"INSERT INTO t VALUES ('b'), ('a')\")";
     Other::open(&f, foreign).close();
     let (it, cx) = (resource(&f), f.context("it"));
-    let warnings = it.probe(&cx).unwrap().warnings;
+    let warnings = it.probe(&cx, None).unwrap().warnings;
     assert!(warnings.len() <= 1, "{warnings:?}");
     let manifest = it.capture(&cx, None).unwrap().manifest;
     it.prove(&cx, manifest).unwrap();

@@ -75,6 +75,32 @@ impl Index {
         all().map_err(|error| wrong(error, CANNOT_READ))
     }
 
+    /// Archives that are there and were never read back as a whole: those that were taken in since the index was opened, and the
+    /// others.
+    pub(crate) fn unproved(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+        let state = self.lock();
+        let all = || -> rusqlite::Result<Vec<u32>> {
+            let mut query = state.db.prepare("SELECT number FROM archive WHERE NOT proved")?;
+            let rows = query.query_map([], |row| row.get(0))?;
+            rows.collect()
+        };
+        let there = all()
+            .map_err(|error| wrong(error, CANNOT_READ))?
+            .into_iter()
+            .filter(|number| state.present.contains_key(number));
+        Ok(there.partition(|number| state.fresh.contains(number)))
+    }
+
+    /// Notes that archives were read back as a whole.
+    pub(crate) fn proved(&self, archives: &[u32]) -> Result<()> {
+        let state = self.lock();
+        let note = || -> rusqlite::Result<()> {
+            let mut set = state.db.prepare("UPDATE archive SET proved = 1 WHERE number = ?1")?;
+            archives.iter().try_for_each(|number| set.execute([number]).map(drop))
+        };
+        note().map_err(|error| wrong(error, CANNOT_WRITE))
+    }
+
     /// The objects that it knows to be in an archive.
     pub(crate) fn objects_of(&self, archive: u32) -> Result<Vec<ObjectId>> {
         objects_of(&self.lock().db, archive).map_err(|error| wrong(error, CANNOT_READ))
@@ -105,6 +131,7 @@ impl Index {
         });
         if let (Some(number), Some(sealed)) = (number, sealed) {
             state.present.insert(number, sealed.name);
+            state.fresh.insert(number);
         }
         Ok(())
     }
