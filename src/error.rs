@@ -72,6 +72,14 @@ impl Error {
         self
     }
 
+    /// The first `most` causes, and how many more there are: where every file of a tree is one, a person is not shown
+    /// all of them.
+    pub fn first_causes(&self, most: usize) -> (&[String], usize) {
+        // A line that says that there is one more says less than that one.
+        let shown = if self.causes.len() <= most + 1 { self.causes.len() } else { most };
+        (&self.causes[..shown], self.causes.len() - shown)
+    }
+
     /// Says which kind of failure it is.
     pub fn fault(mut self, fault: Fault) -> Error {
         self.fault = fault;
@@ -97,13 +105,15 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// The statement and its causes on one line, for logs; the terminal shows a line each.
+    /// The statement and its first causes on one line, for logs; the terminal shows a line each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 6;
         f.write_str(&self.statement)?;
-        for cause in &self.causes {
+        let (shown, more) = self.first_causes(SHOWN);
+        for cause in shown {
             write!(f, ": {cause}")?;
         }
-        Ok(())
+        if more > 0 { write!(f, ": and {more} more") } else { Ok(()) }
     }
 }
 

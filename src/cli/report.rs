@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::ui::Paint;
 use super::words;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::ops::{Place, Standing};
 use crate::tx::{Action, Outcome, Reason, TaskId};
 
@@ -17,7 +17,7 @@ use crate::tx::{Action, Outcome, Reason, TaskId};
 pub(crate) fn error(error: &Error, paint: Paint) -> String {
     let mut text = Lines::new(paint);
     text.error(&error.statement);
-    text.causes(&error.causes);
+    text.causes(error);
     for hint in &error.hints {
         text.hint(hint);
     }
@@ -81,6 +81,13 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
         {
             let steps: Vec<String> = unsound.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
             let how = format!("what {} did stays: no resource holds it, and it has no undo", words::list(&steps));
+            text.went_back(standing, &how, more);
+        }
+        Place::Ended { outcome: Outcome::RolledBack, unsound }
+            if unsound.iter().all(|task| task.action == Action::Undo) =>
+        {
+            let steps: Vec<String> = unsound.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
+            let how = format!("what the undo of {} did stays: no step is run again by itself", words::list(&steps));
             text.went_back(standing, &how, more);
         }
         Place::Ended { outcome: Outcome::RolledBack, .. } => {
@@ -150,6 +157,10 @@ pub(crate) fn advice(standing: &Standing, steps: Steps) -> Vec<(Lead, String)> {
     let hint = |line: String| (Lead::Hint, line);
     let back = next(format!("`txupgrade rollback {tx}` puts everything back"));
     match &standing.place {
+        Place::Ended { unsound, .. } if unsound.iter().any(|task| task.action == Action::Undo) => {
+            let undone = standing.undoes.iter();
+            undone.map(|undone| hint(format!("after a fix, `txupgrade rollback {undone}` undoes all of it"))).collect()
+        }
         Place::Ended { .. } => Vec::new(),
         Place::Captured if steps == Steps::Done => {
             vec![next(format!("`txupgrade commit {tx}` after the upgrade by hand")), back]
@@ -171,12 +182,19 @@ pub(crate) fn advice(standing: &Standing, steps: Steps) -> Vec<(Lead, String)> {
             vec![next(again), back]
         }
         Place::Unconfirmed { .. } => vec![next(format!("`txupgrade confirm {tx}` keeps it")), back],
-        Place::Stuck { .. } => vec![
-            hint(format!("remove the cause, then `txupgrade rollback {tx}` tries again")),
-            hint(format!(
+        Place::Stuck { task, .. } => {
+            let damaged = standing.failure.iter().chain(&standing.others);
+            let damaged = damaged.filter(|(failed, why)| failed == task && why.fault == Fault::Damage);
+            let unproved = damaged.filter(|(failed, _)| failed.action == Action::Prove).count() > 0;
+            let partial =
+                format!("`txupgrade rollback {tx} --partial` restores what is whole, and leaves the rest as it is");
+            let mut all = vec![hint(format!("remove the cause, then `txupgrade rollback {tx}` tries again"))];
+            all.extend(unproved.then(|| hint(partial)));
+            all.push(hint(format!(
                 "once it is restored by hand, `txupgrade release {tx} --resume` (or `--leave-down`) closes it"
-            )),
-        ],
+            )));
+            all
+        }
         Place::Abandoned => vec![next("`txupgrade recover` settles it".to_owned())],
         Place::Running => vec![next(format!("`txupgrade log {tx} --follow` shows what it does"))],
     }
@@ -260,9 +278,16 @@ impl Lines {
         self.lead("", &lead, statement);
     }
 
-    fn causes(&mut self, causes: &[String]) {
-        for cause in causes {
-            self.lead("  ", "cause:", cause);
+    fn cause(&mut self, cause: &str) {
+        self.lead("  ", "cause:", cause);
+    }
+
+    fn causes(&mut self, error: &Error) {
+        const SHOWN: usize = 12;
+        let (shown, more) = error.first_causes(SHOWN);
+        shown.iter().for_each(|cause| self.cause(cause));
+        if more > 0 {
+            self.cause(&format!("and {more} more, which `--json` lists"));
         }
     }
 
@@ -301,8 +326,8 @@ impl Lines {
     /// The first failure's causes, what else failed, warnings, and the first failure's hints.
     fn failure(&mut self, standing: &Standing) {
         if let Some((_, failure)) = &standing.failure {
-            self.causes(std::slice::from_ref(&failure.statement));
-            self.causes(&failure.causes);
+            self.cause(&failure.statement);
+            self.causes(failure);
         }
         self.others(standing);
         let lead = self.paint.warn("warning:");
@@ -348,8 +373,8 @@ impl Lines {
             },
         }
         if let Some((_, failure)) = &standing.failure {
-            self.causes(std::slice::from_ref(&failure.statement));
-            self.causes(&failure.causes);
+            self.cause(&failure.statement);
+            self.causes(failure);
         }
         self.others(standing);
         let lead = self.paint.warn("warning:");
@@ -382,8 +407,8 @@ impl Lines {
             _ => self.error(&format!("{tx} is stuck: {} failed", words::task(task))),
         }
         if let Some((_, failure)) = &standing.failure {
-            self.causes(std::slice::from_ref(&failure.statement));
-            self.causes(&failure.causes);
+            self.cause(&failure.statement);
+            self.causes(failure);
         }
         self.others(standing);
         self.plain(&format!("  restored: {}", subjects(restored)));
@@ -393,8 +418,9 @@ impl Lines {
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
         }
-        for (_, failure) in standing.failure.iter().chain(&standing.others) {
-            for hint in &failure.hints {
+        let hints = || standing.failure.iter().chain(&standing.others).flat_map(|(_, failure)| &failure.hints);
+        for (index, hint) in hints().enumerate() {
+            if !hints().take(index).any(|before| before == hint) {
                 self.hint(hint);
             }
         }

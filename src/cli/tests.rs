@@ -690,6 +690,7 @@ fn damage_in_the_store_is_named() {
             what: vec!["it is missing".to_owned()],
             objects: vec![id("cd")],
         }],
+        index: vec!["what the index says of 3 objects of the archive `cd` is wrong".to_owned()],
         hit: vec![crate::store::Hit {
             tx: "notes-1".to_owned(),
             resource: "code".to_owned(),
@@ -707,9 +708,11 @@ fn damage_in_the_store_is_named() {
     archive abababababababababababababababababababababababababababababababab is damaged
       it is missing
       1 object cannot be read: `cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd`
+    what the index says of 3 objects of the archive `cd` is wrong
     notes-1, `code` (/opt/notes): 12 files cannot be put back: `bin/tool` and 11 more
     error: the store is damaged: read 3 of 4 archives, 120 objects, 1.2 MB
-    hint: move a damaged archive out of `store/archives`: the next snapshot then writes its objects anew
+    hint: `txupgrade store reindex` makes the index anew from the archives
+    hint: `txupgrade store reindex` forgets what cannot be read: the next snapshot then writes it anew
     ");
 }
 

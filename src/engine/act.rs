@@ -15,7 +15,7 @@ use crate::step::Step;
 use crate::store::ObjectId;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
-use crate::tx::{Action, Heading, Output, State, TaskId};
+use crate::tx::{Action, Extent, Heading, Output, State, TaskId};
 
 /// What a task has at hand.
 struct Job<'j> {
@@ -305,7 +305,6 @@ impl World<'_> {
         let manifests: Vec<(String, ObjectId)> = captured.filter_map(manifest).collect();
         // What an undo leaves to be restored is not known before it has run.
         let undoes = job.state.forward().any(|(task, _)| self.has_undo(&task.id));
-
         let (mut read, mut rest) = (0, Vec::new());
         for (name, manifest) in manifests {
             if undoes {
@@ -321,7 +320,8 @@ impl World<'_> {
             }
         }
         read += self.ground.store.prove(&rest, &self.telling(job))?;
-        Ok(Output::note(format!("{} read", bytes(read))))
+        let warnings = self.ground.store.index_astray().into_iter().collect();
+        Ok(Output { note: format!("{} read", bytes(read)), warnings, ..Output::default() })
     }
 
     fn has_undo(&self, task: &TaskId) -> bool {
@@ -369,7 +369,11 @@ impl World<'_> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
         let mut warnings = Vec::new();
-        let changes = match resource.kind.restore(&cx, manifest) {
+        let restored = match job.state.extent() {
+            Extent::Whole => resource.kind.restore(&cx, manifest),
+            Extent::Partial => resource.kind.salvage(&cx, manifest),
+        };
+        let changes = match restored {
             Err(error) if error.is_no_room() => {
                 warnings.push(format!(
                     "there is no room to restore `{}` beside what it replaces, which goes first",
@@ -427,7 +431,7 @@ impl World<'_> {
         if changes.is_empty() {
             return Ok(Output::note("as it was"));
         }
-        Err(Error::new(format!("`{name}` is not as it was")).because(first_names(&changes)))
+        Err(names(&changes).into_iter().fold(Error::new(format!("`{name}` is not as it was")), Error::because))
     }
 }
 
@@ -443,13 +447,20 @@ fn answer(name: &str, finding: Finding) -> Result<Output> {
     Err(Error::new(format!("the check `{name}` does not pass")).because(finding.found))
 }
 
-fn first_names(changes: &Changes) -> String {
-    const SHOWN: usize = 5;
-    let mut names: Vec<String> = changes.items.iter().take(SHOWN).map(|change| format!("`{}`", change.name)).collect();
-    if changes.items.len() > SHOWN {
-        names.push(format!("and {} more", changes.items.len() - SHOWN));
+/// What differs: a few names in a line, many in a line each, of which a person is then shown the first.
+fn names(changes: &Changes) -> Vec<String> {
+    const IN_A_LINE: usize = 5;
+    // What is journaled has to be read again each time.
+    const NAMED: usize = 10_000;
+    let names: Vec<String> = changes.items.iter().take(NAMED).map(|change| format!("`{}`", change.name)).collect();
+    if names.len() <= IN_A_LINE {
+        return vec![format!("it differs in {}", names.join(", "))];
     }
-    format!("it differs in {}", names.join(", "))
+    let mut lines: Vec<String> = names.into_iter().map(|name| format!("it differs in {name}")).collect();
+    if changes.items.len() > NAMED {
+        lines.push(format!("and in {} more", changes.items.len() - NAMED));
+    }
+    lines
 }
 
 /// A number of bytes as people read it: `312 MB` (powers of ten).

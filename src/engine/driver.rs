@@ -200,13 +200,17 @@ impl<'a> Driver<'a> {
         let warn = |path: &PathBuf, error: Error| {
             self.world.ground.monitor.warn(&format!("cannot remove `{}`: {error}", path.display()));
         };
-        let leftovers = self.world.leftovers();
-        for path in &leftovers {
+        let mut swept = true;
+        for path in &self.world.leftovers() {
             if let Err(error) = files::remove_beside(path) {
                 warn(path, error);
+                swept = false;
             }
         }
         // The lock file that remains tells `recover` that the sweep was not finished.
+        if !swept {
+            return;
+        }
         let lock = lock_path(self.world.ground.dir, &self.tx);
         if let Err(error) = std::fs::remove_file(&lock)
             && error.kind() != std::io::ErrorKind::NotFound

@@ -87,7 +87,7 @@ pub fn flatten_rollback(bound: &Bound, roots: &[Option<PathBuf>], undone: &[Stri
     forward.extend(captures(bound));
     for depth in (0..=bound.quiesces.len()).rev() {
         let mine = |step: &&Instance<dyn Step>| step_depth(bound, step) == depth && undone.contains(&step.name);
-        let undos = bound.steps.iter().rev().filter(mine).filter(|step| step.kind.has_undo());
+        let undos = bound.steps.iter().rev().filter(mine).filter(|step| step.kind.undo_lasts());
         forward.extend(undos.map(|step| Task::new(Action::Undo, &step.name, depth)));
         for (name, at) in outer_first(bound, roots) {
             if at == depth {

@@ -8,13 +8,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{env, fs, io, process};
+use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::sqlite::{FILE, wrong};
 use crate::error::{OrSay, Result};
-use crate::sys::files;
+use crate::sys::scratch::Scratch;
 
 /// Held while one is opened to be written, and for as long as one is read.
 ///
@@ -73,20 +73,14 @@ impl ReadOnly {
 
     fn with_copy<T>(&self, log: &Path, ask: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let said = || format!("cannot read the journal `{}`", self.database.display());
-        let dir = (0..1000)
-            .map(|n| env::temp_dir().join(format!("txupgrade-journal-{}-{n}", process::id())))
-            .find(|dir| !dir.exists())
-            .or_say(said)?;
-        files::create_private_dir(&dir)?;
-        let copy = dir.join(FILE);
+        let dir = Scratch::new()?;
+        let copy = dir.path().join(FILE);
         let copied = fs::copy(&self.database, &copy).and_then(|_| fs::copy(log, beside(&copy, "-wal"))).or_say(said);
         // Not read-only: the copy's index has to be made.
-        let answer = copied.and_then(|_| {
+        copied.and_then(|_| {
             let db = Connection::open(&copy).map_err(|error| wrong(error, said()))?;
             ask(&db)
-        });
-        files::remove_tree(&dir)?;
-        answer
+        })
     }
 }
 

@@ -75,11 +75,11 @@ pub struct Standing {
 /// The places where a transaction can stand still.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
-    /// It has ended. For `RolledBack`, `unsound` lists the rechecks that do not pass.
+    /// It has ended. For `RolledBack`, `unsound` lists the rechecks that do not pass, and what nothing takes back.
     Ended {
         /// How.
         outcome: Outcome,
-        /// Rechecks that do not pass.
+        /// Rechecks that do not pass; steps, and undos of an undoing, that nothing takes back.
         unsound: Vec<TaskId>,
     },
     /// Captured, open: its operator works.

@@ -11,6 +11,7 @@ use crate::journal::{Journal, Recorded, SqliteJournal, format};
 use crate::name::TxId;
 use crate::store::Store;
 use crate::sys::lock::{Lock, Mode};
+use crate::sys::scratch::Scratch;
 use crate::sys::{files, process, reserve};
 use crate::tx::{Event, State};
 
@@ -46,11 +47,16 @@ impl Office {
             let sharing = Some(Lock::take(&store_lock(&dir), mode, "the store")?);
             let (pid, start, _) = process::myself();
             let tmp = dir.join("tmp").join(format!("{pid}-{start}"));
-            sweep_tmp(&dir.join("tmp"));
+            sweep(&dir);
             files::create_private_dir(&tmp)?;
-            let journal = SqliteJournal::open(&dir)?;
-            let store = Store::open(&dir, &tmp)?;
-            Ok(Office { dir, tmp, journal, store, sharing })
+            let inside = || Ok((SqliteJournal::open(&dir)?, Store::open(&dir, &tmp)?));
+            match inside() {
+                Ok((journal, store)) => Ok(Office { dir, tmp, journal, store, sharing }),
+                Err(error) => {
+                    let _ = files::remove_tree(&tmp);
+                    Err(error)
+                }
+            }
         };
         let opened = loop {
             match open() {
@@ -136,10 +142,12 @@ impl Drop for Office {
     }
 }
 
-/// Removes the directories of processes that are gone.
-fn sweep_tmp(tmp: &Path) {
-    let Ok(entries) = std::fs::read_dir(tmp) else { return };
-    for entry in entries.flatten() {
+/// Removes what processes that are gone had only for themselves.
+pub(super) fn sweep(dir: &Path) {
+    files::sweep_beside(dir);
+    files::sweep_beside(&dir.join("plans"));
+    Scratch::sweep();
+    for entry in std::fs::read_dir(dir.join("tmp")).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some((pid, start)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
         let (Ok(pid), Ok(start)) = (pid.parse(), start.parse()) else { continue };

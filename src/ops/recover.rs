@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::carry_on::{finish, keep_watch, settle};
 use super::keep;
-use super::office::{Office, lock_begin, lock_tx, make_room_first, refuse_lost_journal, tell};
+use super::office::{Office, lock_begin, lock_tx, make_room_first, refuse_lost_journal, sweep, tell};
 use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, lock_path};
@@ -21,6 +21,7 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
     refuse_lost_journal(&site.dir)?;
     // That it cannot be looked at is not that nothing is there.
     if !journal.try_exists().or_say(|| format!("cannot look for the journal `{}`", journal.display()))? {
+        sweep(&site.dir);
         return Ok(standings);
     }
     let mut office = Office::open(site)?;

@@ -72,7 +72,8 @@ fn place(state: &State) -> Place {
                 .filter(move |(task, progress)| task.id.action == action && *progress == Progress::Failed);
             tasks.map(|(task, _)| task.id.clone())
         };
-        return Place::Ended { outcome, unsound: failed(Action::Recheck).chain(irreversible(state)).collect() };
+        let unsound = failed(Action::Recheck).chain(irreversible(state)).chain(not_done_again(state)).collect();
+        return Place::Ended { outcome, unsound };
     }
     if let Some(task) = state.stuck() {
         // An undo that was not needed stays pending; one that was needed has succeeded or failed by now.
@@ -127,6 +128,14 @@ fn irreversible(state: &State) -> impl Iterator<Item = TaskId> {
     let went_back = *state.heading() != Heading::Forward;
     let attempted = state.forward().filter(move |(task, _)| went_back && state.was_attempted(&task.id));
     attempted.map(|(task, _)| task.id.clone()).filter(stays).collect::<Vec<_>>().into_iter()
+}
+
+/// Undos that an undoing had begun when it turned back: the present was put back, but nothing does these steps again.
+fn not_done_again(state: &State) -> impl Iterator<Item = TaskId> {
+    let went_back = *state.heading() != Heading::Forward;
+    let undone = |task: &Task| went_back && task.id.action == Action::Undo && state.was_attempted(&task.id);
+    let forward = state.forward().filter(move |(task, _)| undone(task));
+    forward.map(|(task, _)| task.id.clone()).collect::<Vec<_>>().into_iter()
 }
 
 fn took(told: &Told) -> Duration {

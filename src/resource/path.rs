@@ -130,6 +130,12 @@ impl Resource for PathResource {
         let tree = self.tree(cx)?;
         cx.store.restore_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
     }
+
+    /// File by file.
+    fn salvage(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        let tree = self.tree(cx)?;
+        cx.store.salvage_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
+    }
 }
 
 /// The path with the symlinks of its parents resolved, as far as they exist.

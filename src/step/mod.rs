@@ -50,6 +50,11 @@ pub trait Step: Send + Sync {
         false
     }
 
+    /// Whether that undo still has something to do once the transaction has ended and its side copies are gone.
+    fn undo_lasts(&self) -> bool {
+        self.has_undo()
+    }
+
     /// Takes it back, also when it was interrupted half-way or failed. Without an undo of its own: nothing.
     fn undo(&self, _cx: &Context<'_>) -> Result<Output> {
         Ok(Output::default())

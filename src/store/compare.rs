@@ -15,7 +15,7 @@ use super::recorded::{ReadAhead, Recorded};
 use super::tree::{IsDir, Protect, Stamps, Why};
 use super::walk::{Found, Walk, Whose};
 use super::{Store, content, meta};
-use crate::error::{OrSay, Result};
+use crate::error::{Fault, OrSay, Result};
 use crate::resource::{Change, What};
 
 /// One thing to be done to make the live tree equal to the manifest.
@@ -412,7 +412,11 @@ impl Work<'_> {
         match entry.kind {
             Type::File => {
                 let same = facts.size == entry.size
-                    && content::is_same(self.store, anchor, entry, &mut self.buffer).map_err(|e| e.within(cannot()))?;
+                    && match content::is_same(self.store, anchor, entry, &mut self.buffer) {
+                        // The list of its pieces is lost: it cannot be taken for the same.
+                        Err(error) if error.fault == Fault::Damage => false,
+                        same => same.map_err(|e| e.within(cannot()))?,
+                    };
                 if !same {
                     details.push("content".into());
                 }

@@ -17,14 +17,15 @@ use rustix::io::Errno;
 
 use super::Store;
 use super::compare::{Comparison, Fix, compare};
-use super::fetch::Held;
+use super::fetch::{Held, OnBad};
 use super::live::{Anchor, Facts, split};
 use super::manifest::StoredHead;
 use super::meta;
-use super::object::ObjectId;
+use super::object::{Bytes, ObjectId};
 use super::side::Side;
-use super::stage::{self, Staged, stage};
+use super::stage::{self, Lost, Staged, stage};
 use super::tree::{Protect, Replaced, Stamps, Tree};
+use super::verify::Hits;
 use crate::error::{Error, OrSay, Result};
 use crate::resource::{Change, Changes};
 use crate::sys::files;
@@ -50,7 +51,10 @@ impl Store {
         };
         self.index.hurry()?;
         let comparison = self.compare(&head, tree, Some(&anchor), b"")?;
-        let (read, held) = stage::rehearse(self, &anchor, &comparison.fixes, tell)?;
+        let Some((read, held)) = stage::rehearse(self, &anchor, &comparison.fixes, tell)? else {
+            // That says what is the matter, and whether only the index leads astray.
+            return self.prove(&[manifest], tell);
+        };
         self.lock_compared().push(Compared { manifest, tree: tree.clone(), comparison, held });
         Ok(read)
     }
@@ -78,7 +82,13 @@ impl Store {
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
     pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
-        self.converge(manifest, tree, None, tx, tell)
+        self.converge(manifest, tree, None, OnBad::Stop, tx, tell)
+    }
+
+    /// The same of what can be restored, although something of what it needs is damaged: a file whose objects are not all
+    /// whole is left as it is. An error (`Fault::Damage`) names these.
+    pub fn salvage_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
+        self.converge(manifest, tree, None, OnBad::GoOn, tx, tell)
     }
 
     /// The same for what is at `part`, an absolute path in the tree, and below it only.
@@ -90,7 +100,7 @@ impl Store {
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
-        self.converge(manifest, tree, Some(part), tx, tell)
+        self.converge(manifest, tree, Some(part), OnBad::Stop, tx, tell)
     }
 
     fn converge(
@@ -98,6 +108,7 @@ impl Store {
         manifest: ObjectId,
         tree: &Tree,
         part: Option<&Path>,
+        on_bad: OnBad,
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
@@ -123,20 +134,28 @@ impl Store {
         let mut items = first.changes.clone();
         items.extend(first.kept.clone());
         let mut now = first;
+        let mut lost = Lost::new();
         // It is right the first time, unless something still writes, or has written since it was compared.
         for _ in 0..ROUNDS {
-            if now.fixes.is_empty() {
+            if now.fixes.is_empty() || !lost.is_empty() {
                 break;
             }
-            self.fix(&anchor, tree.replaced, (&now.fixes, &held), tx, tell)?;
+            lost = self.fix(&anchor, tree.replaced, (&now.fixes, &held), on_bad, tx, tell)?;
             held = Held::new();
             // What differs under its old times has been found, and what was built has new ones.
             let tree = Tree { stamps: Stamps::Count, ..tree.clone() };
             now = self.compare(&head, &tree, Some(&anchor), &part)?;
             refuse(&now, &anchor)?;
         }
+        now.changes.retain(|change| !is_lost(change, &lost));
         if !now.changes.is_empty() {
             return Err(differs_still(&anchor, &now.changes));
+        }
+        if !lost.is_empty() {
+            let count = lost.len();
+            let files = if count == 1 { "1 file, which is".to_owned() } else { format!("{count} files, which are") };
+            let statement = format!("`{}` is restored but for {files} left as found", anchor.shown(b""));
+            return Err(self.lost(&anchor, &lost, statement));
         }
         Ok(Changes { items })
     }
@@ -148,35 +167,26 @@ impl Store {
         Some(all.remove(at))
     }
 
-    /// Builds what is to be built, and puts it in place.
+    /// Builds what is to be built beside the resource, and puts it in place. After an error before the first change nothing
+    /// is left beside. Returns what could not be built.
     fn fix(
         &self,
         anchor: &Anchor,
         replaced: Replaced,
         (fixes, held): (&[Fix], &Held),
+        on_bad: OnBad,
         tx: &str,
         tell: &dyn Fn(u64, u64),
-    ) -> Result<()> {
-        let beside = || {
-            let side = Side::make(anchor, tx)?;
-            tracing::debug!("builds beside {}", anchor.shown(b""));
-            let staged = stage(self, anchor, &side, (fixes, held), tell);
-            tracing::debug!("syncs what was built");
-            match staged.and_then(|staged| side.sync().map(|()| staged)) {
-                Ok(staged) => Ok((side, staged)),
-                Err(error) => {
-                    side.discard();
-                    Err(error)
-                }
-            }
-        };
-        let mut built = beside();
+    ) -> Result<Lost> {
+        tracing::debug!("builds beside {}", anchor.shown(b""));
+        let build = || self.staged(anchor, (fixes, held), on_bad, tx, tell);
+        let mut built = build();
         // Where there is no room for both, what has to go anyway goes first.
         for goes in [Goes::Added, Goes::Replaced] {
             match &built {
                 Err(error) if replaced == Replaced::GoesFirst && error.is_no_room() => {
                     remove(anchor, fixes, goes)?;
-                    built = beside();
+                    built = build();
                 }
                 _ => break,
             }
@@ -186,9 +196,61 @@ impl Store {
         let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
         side.keep_parent_time();
         swapped?;
-        tracing::debug!("syncs what was put in place");
-        side.sync()
+        side.sync()?;
+        Ok(staged.lost)
     }
+
+    /// Builds everything beside the resource, and makes it durable. After an error nothing is left there.
+    fn staged(
+        &self,
+        anchor: &Anchor,
+        (fixes, held): (&[Fix], &Held),
+        on_bad: OnBad,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<(Side, Staged)> {
+        loop {
+            let side = Side::make(anchor, tx)?;
+            let staged =
+                stage(self, anchor, &side, (fixes, held), tell).and_then(|staged| side.sync().map(|()| staged));
+            let error = match staged {
+                Ok(staged) if staged.lost.is_empty() => return Ok((side, staged)),
+                Ok(staged) => {
+                    let error =
+                        self.lost(anchor, &staged.lost, "the snapshot is damaged; nothing was changed".to_owned());
+                    match self.mend(&error) {
+                        Ok(false) if on_bad == OnBad::GoOn => return Ok((side, staged)),
+                        Ok(false) => error,
+                        Ok(true) => {
+                            side.discard();
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            side.discard();
+            return Err(error);
+        }
+    }
+
+    /// Says which files cannot be restored, and why.
+    fn lost(&self, anchor: &Anchor, lost: &Lost, statement: String) -> Error {
+        let mut hits = Hits::default();
+        for (path, why) in lost {
+            hits.add(format!("`{}` cannot be restored", anchor.shown(path)), why.clone());
+        }
+        hits.tell(self, Error::new(statement))
+    }
+}
+
+/// Whether a difference is of something that was left as it is, or of what is below it.
+fn is_lost(change: &Change, lost: &Lost) -> bool {
+    let path = if change.name == "." { Some(Bytes::default()) } else { Bytes::from_text(&change.name) };
+    let Some(Bytes(path)) = path else { return false };
+    let ends = (0..path.len()).filter(|&at| path[at] == b'/').chain([0, path.len()]);
+    ends.into_iter().any(|end| lost.contains_key(&path[..end]))
 }
 
 /// What of a live tree goes before anything is built.

@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -159,11 +160,17 @@ const LAG: i128 = 20_000_000;
 /// The same where the filesystem keeps whole seconds only.
 const COARSE_LAG: i128 = 2_000_000_000;
 
-/// Whether what was done to a file before `started` would have given it another change time than it has.
-pub(super) fn is_settled(live: &Facts, started: Time) -> bool {
+/// How long after `now` something could still be done to a file without giving it another change time.
+pub(super) fn unsettled(live: &Facts, now: Time) -> Option<Duration> {
     let lag = if live.ctime.1 == 0 { COARSE_LAG } else { LAG };
     let nanos = |t: Time| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
-    nanos(live.ctime) + lag < nanos(started)
+    let left = nanos(live.ctime) + lag - nanos(now);
+    u64::try_from(left).ok().map(|left| Duration::from_nanos(left + 1))
+}
+
+/// Whether what was done to a file since `started` has given it another change time, for sure.
+pub(super) fn is_settled(live: &Facts, started: Time) -> bool {
+    unsettled(live, started).is_none()
 }
 
 /// Whether it is the same inode and nothing was done to it since the entry was recorded, for sure. `started`: when the

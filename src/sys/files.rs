@@ -15,16 +15,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use owned::{only_owner_writes, only_trusted_write};
 pub use remove::remove_tree;
 
+use super::process;
 use crate::error::{Error, OrSay, Result};
 
 /// Puts `bytes` at `path` so that after a crash there is either the old content or the new: a temporary file beside it, fsync, rename, fsync of the directory. Mode 0600 for new files; an old file's mode and owner are kept.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_durably_through(&beside(parent(path)), path, bytes)
+}
+
+/// The same by a temporary file of the caller's choice, in the directory of `path`: who knows its name can remove it
+/// after a death.
+pub fn write_durably_through(beside: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let say = || format!("cannot write `{}`", path.display());
-    let dir = parent(path);
-    let beside = beside(dir);
     let written = (|| {
         let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&beside)?;
+            OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(beside)?;
         file.write_all(bytes)?;
         match std::fs::symlink_metadata(path) {
             Ok(old) if old.is_file() => {
@@ -38,13 +43,28 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
             _ => {}
         }
         file.sync_all()?;
-        std::fs::rename(&beside, path)
+        std::fs::rename(beside, path)
     })();
     if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
+        let _ = std::fs::remove_file(beside);
     }
     written.or_say(say)?;
-    sync_dir(dir)
+    sync_dir(parent(path))
+}
+
+/// Removes the temporary files that [`write_durably`] left in `dir` when its process died.
+pub fn sweep_beside(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(BESIDE)) else { continue };
+        let mut parts = rest.split('-');
+        let pid = parts.next().and_then(|pid| pid.parse().ok());
+        let since = parts.next().and_then(|since| u64::from_str_radix(since, 16).ok());
+        if pid.zip(since).is_some_and(|(pid, since)| process::is_gone(pid, since)) {
+            // What cannot be removed is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were. Durable when it returns.
@@ -133,8 +153,11 @@ fn beside(dir: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let now = super::clock::since_boot();
-    dir.join(format!(".txupgrade-new-{}-{now:x}-{next}", std::process::id()))
+    dir.join(format!("{BESIDE}{}-{now:x}-{next}", std::process::id()))
 }
+
+/// How the names of temporary files begin; a pid and the time since boot follow.
+const BESIDE: &str = ".txupgrade-new-";
 
 #[cfg(test)]
 mod tests {
@@ -182,6 +205,30 @@ mod tests {
         assert_eq!(names(dir.path()), ["there"]);
         let error = write_durably(&dir.path().join("no/where"), b"x").unwrap_err();
         assert_eq!(error.causes, ["No such file or directory (os error 2)"]);
+    }
+
+    #[test]
+    fn what_dead_processes_left_beside_is_swept_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = crate::sys::clock::since_boot();
+        let kept = [
+            format!("{BESIDE}{}-{now:x}-0", std::process::id()),
+            format!("{BESIDE}notes"),
+            ".txupgrade-notes-1-old-unpack".to_owned(),
+        ];
+        for name in &kept {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        // No such process, and one of another boot.
+        for (pid, since) in [(u32::MAX, now), (std::process::id(), u64::MAX)] {
+            std::fs::write(dir.path().join(format!("{BESIDE}{pid}-{since:x}-3")), "").unwrap();
+        }
+        sweep_beside(dir.path());
+        let mut left = names(dir.path());
+        left.sort();
+        let mut kept = kept.to_vec();
+        kept.sort();
+        assert_eq!(left, kept);
     }
 
     #[test]

@@ -164,6 +164,11 @@ pub fn is_alive(pid: u32, start: u64, boot_id: &str) -> bool {
         && seen::look(pid).is_some_and(|now| now.start == start && now.state != seen::State::Dead)
 }
 
+/// Whether the process that had this pid at `since` (nanoseconds since boot) is gone. Of another boot it is.
+pub fn is_gone(pid: u32, since: u64) -> bool {
+    since > clock::since_boot() || seen::look(pid).is_none_or(|now| now.start > since || now.state == seen::State::Dead)
+}
+
 /// The account to switch to, if it is not our own.
 fn account(program: &Program) -> Result<Option<Account>> {
     let Some(user) = &program.user else { return Ok(None) };

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, OrSay, Result};
 use crate::sys::{clock, files, process};
 
+/// How their names begin; a pid and the time since boot follow.
+const PREFIX: &str = "txupgrade-look-";
+
 /// A private directory outside the state directory, removed when it is dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
@@ -13,12 +16,29 @@ pub struct Scratch(PathBuf);
 impl Scratch {
     /// Makes one below the system's directory for temporary files.
     pub fn new() -> Result<Scratch> {
-        let name = format!("txupgrade-look-{}-{}", std::process::id(), clock::since_boot());
+        let name = format!("{PREFIX}{}-{}", std::process::id(), clock::since_boot());
         let path = std::env::temp_dir().join(name);
         // This fails on what is there already, so nobody can have prepared it.
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.or_say(|| format!("cannot make `{}`", path.display()))?;
         Ok(Scratch(path))
+    }
+
+    /// Removes those that processes of ours left when they died.
+    pub fn sweep() {
+        let us = rustix::process::geteuid().as_raw();
+        for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some((pid, since)) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')) else {
+                continue;
+            };
+            let (Ok(pid), Ok(since)) = (pid.parse(), since.parse()) else { continue };
+            let ours = entry.metadata().is_ok_and(|there| there.is_dir() && there.uid() == us);
+            if ours && process::is_gone(pid, since) {
+                // What cannot be removed is in nobody's way.
+                let _ = files::remove_tree(&entry.path());
+            }
+        }
     }
 
     /// Where it is.
@@ -53,5 +73,20 @@ pub fn make_for(path: &Path, user: Option<&str>) -> Result<()> {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = files::remove_tree(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dead_processes_left_is_swept() {
+        let left = std::env::temp_dir().join(format!("{PREFIX}{}-{}", u32::MAX, clock::since_boot()));
+        std::fs::create_dir_all(left.join("store")).unwrap();
+        let ours = Scratch::new().unwrap();
+        Scratch::sweep();
+        assert!(!left.exists());
+        assert!(ours.path().exists());
     }
 }

@@ -209,7 +209,14 @@ impl State {
             self.failures.push(Arc::new((self.itinerary().forward[index].id.clone(), failure)));
             self.forward[index] = Progress::Failed;
         }
-        if self.can_turn_back() && self.halt.is_none() && !self.resting() && !self.all_done(self.applied_end()) {
+        // What takes a transaction back can be done again, and nothing does again what an undo took away: so once that
+        // is begun, the way out of a death leads on.
+        if self.can_turn_back()
+            && self.halt.is_none()
+            && !self.resting()
+            && !self.all_done(self.applied_end())
+            && !self.is_undoing()
+        {
             self.halt = Some(Halt::Died);
         }
         if boot == Boot::Other {
@@ -231,6 +238,25 @@ impl State {
             *hold = Hold::Lapsed;
         }
         self.redo_behind(outermost);
+        if self.is_undoing() {
+            self.put_back_again_behind(outermost);
+        }
+    }
+
+    /// Undoing, too, what came up too early may have written to what was put back behind it.
+    fn put_back_again_behind(&mut self, bracket: usize) {
+        self.holds[bracket..].fill(Hold::Lapsed);
+        for index in 0..self.forward.len() {
+            let task = &self.begun.itinerary.forward[index];
+            let behind = match task.id.action {
+                Action::Resume => self.bracket(&task.id).is_some_and(|inner| inner >= bracket),
+                Action::Reinstate | Action::Recheck => task.depth > bracket,
+                _ => false,
+            };
+            if behind && self.forward[index] == Progress::Done {
+                self.forward[index] = Progress::Pending;
+            }
+        }
     }
 
     /// Going back, what came up too early may have written to what was restored behind it: all that is done again,

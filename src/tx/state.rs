@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Action, Begun, Confirmation, Event, Extent, Goal, Itinerary, OnFailure, Outcome, Output, Reason};
-use super::{Task, TaskId, Tolerance};
+use super::{Action, Begun, Confirmation, Event, Extent, Goal, Itinerary, OnFailure, Outcome, Output, Purpose};
+use super::{Reason, Task, TaskId, Tolerance};
 use crate::error::{Error, Fault};
 
 /// A transaction, folded from its events.
@@ -385,6 +385,14 @@ impl State {
     pub fn can_turn_back(&self) -> bool {
         let finishing = |index: usize| self.attempted[index] && self.action(index) == Action::Finish;
         self.heading == Heading::Forward && self.ended.is_none() && !(0..self.forward.len()).any(finishing)
+    }
+
+    /// Whether it undoes another transaction and has begun to take something back.
+    pub(super) fn is_undoing(&self) -> bool {
+        let begun = |index: usize| self.attempted[index] && self.action(index).is_step();
+        self.heading == Heading::Forward
+            && self.itinerary().purpose == Purpose::Rollback
+            && (0..self.forward.len()).any(begun)
     }
 
     /// Steps that have neither succeeded nor been done by hand.

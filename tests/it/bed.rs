@@ -21,7 +21,12 @@ pub struct Said {
 
 impl Bed {
     pub fn new() -> Bed {
-        Bed { root: tempfile::Builder::new().prefix("txupgrade-it-").tempdir().unwrap() }
+        Bed::below(&std::env::temp_dir())
+    }
+
+    /// One in a directory of the caller's choice.
+    pub fn below(dir: &Path) -> Bed {
+        Bed { root: tempfile::Builder::new().prefix("txupgrade-it-").tempdir_in(dir).unwrap() }
     }
 
     /// A path in the bed.

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
 mod bed;
+mod capture;
 mod command_line;
+mod damage;
 mod disk;
 mod fidelity;
 mod full;
@@ -13,6 +15,7 @@ mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod points;
 mod power;
 mod readme;
 mod rules;

@@ -28,7 +28,9 @@ pub(super) fn make_way(places: &Places, kept: &[PathBuf]) -> Result<Vec<PathBuf>
     }
     let list: Vec<Vec<u8>> = inside.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
     let list = serde_json::to_vec(&list).or_say(|| "cannot write down what is kept")?;
-    files::write_durably(&places.named("kept"), &list)?;
+    let beside = places.named("kept.0");
+    files::remove_tree(&beside)?;
+    files::write_durably_through(&beside, &places.named("kept"), &list)?;
     Ok(inside)
 }
 

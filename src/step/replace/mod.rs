@@ -114,6 +114,10 @@ impl Step for Replace {
         true
     }
 
+    fn undo_lasts(&self) -> bool {
+        false
+    }
+
     fn undo(&self, cx: &Context<'_>) -> Result<Output> {
         let places = self.places(cx)?;
         places.settle()?;

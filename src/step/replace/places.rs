@@ -3,7 +3,7 @@
 //! Beside `path` there may be, each as `.txupgrade-<TX>-<role>-<step>`: `new` (being unpacked: garbage after a death),
 //! `swap.<inode>` (about to be exchanged), `old` (the tree that was replaced), `none` (a mark: there was no tree),
 //! `back.<inode>` (about to be exchanged back), `gone` (what an undo took away), `kept` (the list of
-//! what stays, see [`kept`](super::kept)).
+//! what stays, see [`kept`](super::kept); `kept.0` while it is written).
 //!
 //! Why the inode: after `exchange(a, b)` the names are the same as before it. `swap` and `back` carry the inode of the tree
 //! they hold *before* the exchange, so whoever comes after a death knows on which side of it they are, and the old
@@ -50,7 +50,7 @@ impl Role {
             ("old", None) => Role::Old,
             ("none", None) => Role::None,
             ("gone", None) => Role::Gone,
-            ("kept", None) => Role::Kept,
+            ("kept", _) => Role::Kept,
             ("swap", Some(_)) => Role::Swap,
             ("back", Some(_)) => Role::Back,
             _ => return None,

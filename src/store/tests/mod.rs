@@ -11,6 +11,7 @@ use super::*;
 use crate::resource::{Captured, Changes};
 
 mod damage;
+mod flips;
 mod odd;
 mod shelf;
 mod trees;

@@ -76,7 +76,7 @@ impl Removal {
             return;
         }
         if kind != FileType::Directory {
-            match unlink(dir, name, AtFlags::empty()) {
+            match unlink(dir, name, AtFlags::empty(), depth) {
                 Ok(()) | Err(Errno::NOENT) => return,
                 // It was exchanged for a directory meanwhile: then that is what has to go.
                 Err(Errno::ISDIR) => {}
@@ -96,7 +96,7 @@ impl Removal {
             }
             Err(cause) => return self.stay(path, cause),
         }
-        match unlink(dir, name, AtFlags::REMOVEDIR) {
+        match unlink(dir, name, AtFlags::REMOVEDIR, depth) {
             Ok(()) | Err(Errno::NOENT) => {}
             // Named already: what stays inside.
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.stays.len() > before => {}
@@ -169,10 +169,10 @@ impl Removal {
     }
 }
 
-/// Removes a name; a directory of ours that forbids it is opened up first.
-fn unlink(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(), Errno> {
+/// Removes a name; a directory of the tree that forbids it is opened up first. The one around the tree stays as it is.
+fn unlink(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags, depth: u32) -> Result<(), Errno> {
     match rustix::fs::unlinkat(dir, name, flags) {
-        Err(Errno::ACCESS) => {
+        Err(Errno::ACCESS) if depth > 0 => {
             allow(dir)?;
             rustix::fs::unlinkat(dir, name, flags)
         }

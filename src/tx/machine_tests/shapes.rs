@@ -401,6 +401,14 @@ pub(super) fn all() -> Vec<Shape> {
             .quiesced(&[true, true], Noted)
             .over(&[2, 1], vec![step(1, 1)])
             .with(|draft| draft.purpose = Purpose::Rollback),
+        draft("rollback, with an undo of what no resource holds")
+            .quiesced(&[true], Fatal)
+            .over(&[1], vec![outside(1), both(0, 0)])
+            .with(|draft| draft.purpose = Purpose::Rollback),
+        draft("rollback, nested, with undos of what no resource holds")
+            .quiesced(&[true, true], Fatal)
+            .over(&[2, 1], vec![outside(2), both(1, 1), outside(0)])
+            .with(|draft| draft.purpose = Purpose::Rollback),
     ];
     drafts.into_iter().map(Draft::shape).collect()
 }

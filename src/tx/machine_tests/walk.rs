@@ -8,8 +8,8 @@ use super::shapes::{Deed, Shape};
 use super::world::{Much, World};
 use crate::error::{Error, Fault};
 use crate::tx::state::{Confirm, Halt};
-use crate::tx::{Action, Boot, Event, Extent, Goal, Heading, Next, Outcome, Output, Progress, Reason, Runner, State};
-use crate::tx::{Task, TaskId, Tolerance};
+use crate::tx::{Action, Boot, Event, Extent, Goal, Heading, Next, Outcome, Output, Progress, Purpose, Reason};
+use crate::tx::{Runner, State, Task, TaskId, Tolerance};
 
 /// What has led to a violation, the first last.
 type Trail = Vec<String>;
@@ -183,7 +183,8 @@ impl<'s> Walk<'s> {
         let (task, deed, bit) = shape.in_flight(&now.state).ok_or_else(|| vec!["nothing is under way".to_owned()])?;
         let forward = *now.state.heading() == Heading::Forward;
         now.world.judge(shape, &now.state, task, deed).map_err(|wrong| vec![wrong])?;
-        if now.recovering && forward && task.id.action.is_step() {
+        let undoes = self.shape.begun.itinerary.purpose == Purpose::Rollback;
+        if now.recovering && forward && task.id.action.is_step() && !undoes {
             return Err(vec![format!("recovery starts `{}`", task.id)]);
         }
         let mut worlds =
@@ -257,7 +258,9 @@ impl<'s> Walk<'s> {
         if ended.next() != Next::Wait || ended.clone().after(&Event::Confirmed).is_ok() {
             return Err(vec!["it goes on after its end".into()]);
         }
-        now.world.judge_end(self.shape, outcome).map_err(|wrong| vec![format!("{wrong}: {:?}", now.world)])?;
+        now.world
+            .judge_end(self.shape, &now.state, outcome)
+            .map_err(|wrong| vec![format!("{wrong}: {:?}", now.world)])?;
         let mut tally = Tally::default();
         match outcome {
             Outcome::Committed => tally.committed = 1,

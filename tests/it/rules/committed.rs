@@ -157,3 +157,24 @@ fn what_did_not_commit_cannot_be_undone() {
     let said = app.run("rollback app-1 --yes").ends(1);
     assert!(said.err.contains("`app-1` did not commit: there is nothing to undo"), "{}", said.err);
 }
+
+#[test]
+fn what_an_undo_took_away_stays_away_where_undoing_fails_and_that_is_said() {
+    let app = App::new()
+        .edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\nundo = [\"@BED@/bin/leave\"]")
+        .script("install", "touch @BED@/listed\necho 2.0.0 > @BED@/app/version")
+        .script("leave", "rm -f @BED@/listed");
+    app.run("run plan.toml").ends(0);
+    let app = app.script("page", "[ -e @BED@/up ] && [ $(cat @BED@/app/version) = 2.0.0 ]");
+    let said = app.run("rollback --yes").ends(4);
+    assert_eq!((app.world().as_str(), app.bed.exists("listed")), (NEW, false));
+    insta::assert_snapshot!(said.told(&app.bed).split_once("error: ").unwrap().1, @r"
+    recheck `page` failed; what the undo of `install` did stays: no step is run again by itself
+      cause: the check `page` does not pass
+      cause: exit status 1
+    hint: after a fix, `txupgrade rollback app-1` undoes all of it
+    ");
+    let app = app.script("page", "true");
+    app.run("rollback app-1 --yes").ends(0);
+    assert_eq!(app.world(), OLD);
+}

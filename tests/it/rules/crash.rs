@@ -190,3 +190,33 @@ fn a_reboot_in_a_step_turns_back_with_the_server_stopped_for_the_restore() {
     assert_eq!(app.log(), "stop install stop start");
     wait_until("nothing is left", || app.processes().is_empty());
 }
+
+/// An upgrade that is committed, and whose undoing is killed in the undo of `install`.
+fn killed_undoing() -> App {
+    let app = App::new()
+        .edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\nundo = [\"@BED@/bin/leave\"]")
+        .script("install", "touch @BED@/listed\necho 2.0.0 > @BED@/app/version")
+        .script("leave", &format!("echo leave >> @BED@/log\nrm -f @BED@/listed\n{KILL_TXUPGRADE}"));
+    app.run("run plan.toml").ends(0);
+    killed(&app, "rollback --yes");
+    app
+}
+
+#[test]
+fn an_undoing_that_was_killed_is_carried_on_since_nothing_does_again_what_an_undo_took_away() {
+    let app = killed_undoing();
+    let said = app.run("recover").ends(0);
+    assert!(said.err.contains("app-1 is undone by app-2"), "{}", said.err);
+    assert_eq!((app.world().as_str(), app.bed.exists("listed")), (OLD, false));
+    assert_eq!(app.log(), "stop migrate start stop leave leave start");
+}
+
+#[test]
+fn an_undoing_that_a_reboot_ended_is_carried_on_with_the_server_stopped() {
+    let app = killed_undoing();
+    app.touch("up");
+    app.bed.write("app/data", "written at boot\n");
+    app.run_after_reboot("recover").ends(0);
+    assert_eq!((app.world().as_str(), app.bed.exists("listed")), (OLD, false));
+    assert_eq!(app.log(), "stop migrate start stop leave stop leave start");
+}

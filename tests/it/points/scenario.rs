@@ -1,0 +1,148 @@
+//! What is disturbed: a command, and the ground on which it begins.
+
+use super::ground::{Ground, World};
+
+/// A command that is disturbed.
+pub struct Scenario {
+    pub name: &'static str,
+    /// Makes the ground for it.
+    pub prepare: fn(&Ground) -> Prepared,
+    pub command: &'static [&'static str],
+    /// Its exit status when nothing goes wrong.
+    pub status: i32,
+    /// How exactly the world *after* is the same each time.
+    pub after: After,
+}
+
+/// The ground as it was prepared.
+pub struct Prepared {
+    /// What *before* means.
+    pub before: World,
+    /// The world to which a rollback has to lead when all is settled: that a snapshot which has to be kept is whole.
+    pub back: Option<World>,
+}
+
+/// How exactly the world *after* is the same each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// But for the times at which things were made.
+    AnyTime,
+    /// In everything.
+    Exactly,
+}
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "the first run",
+        prepare: |ground| Prepared::at(ground.world()),
+        command: &["run", "plan.toml"],
+        status: 0,
+        after: After::AnyTime,
+    },
+    Scenario {
+        name: "a run that prunes",
+        prepare: |ground| {
+            for text in ["one", "two"] {
+                ground.bed.write("live/app/note", text);
+                ground.run(&["snapshot", "plan.toml"]).ends(0);
+            }
+            Prepared::at(ground.world())
+        },
+        command: &["run", "plan.toml"],
+        status: 0,
+        after: After::AnyTime,
+    },
+    Scenario {
+        name: "a run that fails",
+        prepare: |ground| {
+            ground.run(&["snapshot", "plan.toml"]).ends(0);
+            ground.bed.write("broken", "");
+            Prepared::at(ground.world())
+        },
+        command: &["run", "plan.toml"],
+        status: 3,
+        after: After::Exactly,
+    },
+    Scenario {
+        name: "the undoing of a run",
+        prepare: |ground| {
+            ground.run(&["run", "plan.toml"]).ends(0);
+            Prepared::at(ground.world())
+        },
+        command: &["rollback", "--yes"],
+        status: 0,
+        after: After::Exactly,
+    },
+    Scenario {
+        name: "recover, back",
+        prepare: |ground| {
+            let before = ground.world();
+            ground.bed.write("kill-in-migrate", "");
+            ground.run(&["run", "plan.toml"]).ends(137);
+            Prepared::at(before)
+        },
+        command: &["recover"],
+        status: 0,
+        after: After::Exactly,
+    },
+    Scenario {
+        name: "recover, forward",
+        prepare: |ground| {
+            let before = ground.world();
+            ground.bed.write("kill-in-start", "");
+            ground.run(&["run", "plan.toml"]).ends(137);
+            Prepared::at(before)
+        },
+        command: &["recover"],
+        status: 0,
+        after: After::Exactly,
+    },
+    Scenario { name: "store prune", prepare: prunable, command: &["store", "prune"], status: 0, after: After::Exactly },
+    Scenario {
+        name: "store reindex",
+        prepare: prunable,
+        command: &["store", "reindex"],
+        status: 0,
+        after: After::Exactly,
+    },
+    Scenario {
+        name: "an index of another format",
+        prepare: |ground| {
+            let prepared = prunable(ground);
+            let index = rusqlite::Connection::open(ground.bed.state().join("store/index.db")).unwrap();
+            index.execute_batch("pragma user_version = 0").unwrap();
+            Prepared { back: None, ..prepared }
+        },
+        command: &["snapshot", "plan.toml"],
+        status: 0,
+        after: After::Exactly,
+    },
+];
+
+impl Prepared {
+    fn at(before: World) -> Prepared {
+        Prepared { before, back: None }
+    }
+}
+
+/// A store with an archive of which nothing is needed, one of which less than half is, and a snapshot that is needed.
+fn prunable(ground: &Ground) -> Prepared {
+    let plan = ground.bed.read("plan.toml");
+    // What would be dropped at the end of each transaction stays.
+    ground.bed.write("plan.toml", plan.split("[policy]").next().unwrap());
+    let aborted = |command: &[&str], seed: u8, bytes: usize| {
+        let mut junk = vec![0; bytes];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut junk);
+        std::fs::write(ground.bed.path("live/app/junk"), junk).unwrap();
+        ground.bed.write("no-stop", "");
+        ground.run(command).ends(1);
+        for name in ["live/app/junk", "no-stop"] {
+            std::fs::remove_file(ground.bed.path(name)).unwrap();
+        }
+    };
+    aborted(&["run", "plan.toml"], 1, 2_000_000);
+    let back = ground.world();
+    ground.run(&["run", "plan.toml"]).ends(0);
+    aborted(&["snapshot", "plan.toml"], 2, 1000);
+    Prepared { before: ground.world(), back: Some(back) }
+}
