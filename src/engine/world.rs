@@ -91,13 +91,12 @@ pub(super) struct Moment {
 impl<'a> World<'a> {
     /// Puts a bound plan in its place. Fails when what a resource claims cannot be told, or may not be claimed.
     pub fn new(ground: Ground<'a>, bound: Bound, tx: String) -> Result<World<'a>> {
-        let (bases, target) = (BTreeMap::new(), Target::default());
         let mut world = World {
             ground,
             bound,
             tx,
-            bases,
-            target,
+            bases: BTreeMap::new(),
+            target: Target::default(),
             stamps: Stamps::Count,
             measures: false,
             paths: Vec::new(),

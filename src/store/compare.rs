@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use super::built::Built;
 use super::live::{Anchor, Facts};
 use super::manifest::{Entry, StoredHead, Time, Type, is_untouched, order};
 use super::object::Bytes;
@@ -69,6 +70,7 @@ pub(crate) fn compare(
     protect: &Arc<Protect>,
     part: &[u8],
     stamps: Stamps,
+    built: &Built,
 ) -> Result<Comparison> {
     let started = match stamps {
         Stamps::Count => head.started,
@@ -77,7 +79,7 @@ pub(crate) fn compare(
     };
     std::thread::scope(|scope| {
         let entries = ReadAhead::start(scope, store.entries(head));
-        side_by_side(store, started, anchor, protect, part, entries)
+        side_by_side(store, started, anchor, protect, part, built, entries)
     })
 }
 
@@ -87,6 +89,7 @@ fn side_by_side(
     anchor: Option<&Anchor>,
     protect: &Arc<Protect>,
     part: &[u8],
+    built: &Built,
     mut entries: ReadAhead,
 ) -> Result<Comparison> {
     let mut walk = anchor.map(|anchor| Walk::new(anchor, protect));
@@ -94,6 +97,7 @@ fn side_by_side(
         store,
         anchor,
         protect,
+        built,
         started,
         levels: Vec::new(),
         seen: HashMap::new(),
@@ -190,6 +194,7 @@ struct Work<'a> {
     store: &'a Store,
     anchor: Option<&'a Anchor>,
     protect: &'a Protect,
+    built: &'a Built,
     started: Time,
     levels: Vec<Level>,
     /// Live files with several names, and which entry of the manifest they are.
@@ -388,7 +393,7 @@ impl Work<'_> {
         }
         let mut details = Vec::new();
         let mut rebuild = false;
-        if !is_untouched(entry, facts, self.started) {
+        if !is_untouched(entry, facts, self.started) && !self.built.is(entry, facts) {
             (details, rebuild) = self.closely(entry, live)?;
             // The inode may be shared with something outside.
             rebuild |= shared && !details.is_empty() && facts.ino != entry.ino;

@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Store;
+use super::built::Built;
 use super::compare::{Comparison, Fix, compare};
 use super::fetch::{Held, OnBad};
 use super::live::{Anchor, Facts, split};
@@ -38,7 +39,7 @@ impl Store {
     pub fn diff_tree(&self, manifest: ObjectId, tree: &Tree) -> Result<Changes> {
         let head = self.stored_head(manifest)?;
         let anchor = Anchor::at(&tree.path)?;
-        let compared = self.compare(&head, tree, anchor.as_ref(), b"")?;
+        let compared = self.compare(&head, tree, anchor.as_ref(), b"", &Built::default())?;
         Ok(Changes { items: compared.changes })
     }
 
@@ -50,7 +51,7 @@ impl Store {
             return self.prove(&[manifest], tell);
         };
         self.index.hurry()?;
-        let comparison = self.compare(&head, tree, Some(&anchor), b"")?;
+        let comparison = self.compare(&head, tree, Some(&anchor), b"", &Built::default())?;
         let Some((read, held)) = stage::rehearse(self, &anchor, &comparison.fixes, tell)? else {
             // That says what is the matter, and whether only the index leads astray.
             return self.prove(&[manifest], tell);
@@ -68,13 +69,20 @@ impl Store {
         self.compared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>, part: &[u8]) -> Result<Comparison> {
+    fn compare(
+        &self,
+        head: &StoredHead,
+        tree: &Tree,
+        anchor: Option<&Anchor>,
+        part: &[u8],
+        built: &Built,
+    ) -> Result<Comparison> {
         let protect = match anchor {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
         tracing::debug!("compares {} with {}", tree.path.display(), head.head.tx);
-        let compared = compare(self, head, anchor, &Arc::new(protect), part, tree.stamps);
+        let compared = compare(self, head, anchor, &Arc::new(protect), part, tree.stamps, built);
         tracing::debug!("has compared");
         compared
     }
@@ -128,23 +136,24 @@ impl Store {
         let remembered = if part.is_empty() { self.recall(manifest, tree) } else { None };
         let (first, mut held) = match remembered {
             Some(compared) => (compared.comparison, compared.held),
-            None => (self.compare(&head, tree, Some(&anchor), &part)?, Held::new()),
+            None => (self.compare(&head, tree, Some(&anchor), &part, &Built::default())?, Held::new()),
         };
         refuse(&first, &anchor)?;
-        let mut items = first.changes.clone();
-        items.extend(first.kept.clone());
         let mut now = first;
+        let mut items = std::mem::take(&mut now.changes);
+        items.append(&mut now.kept);
         let mut lost = Lost::new();
         // It is right the first time, unless something still writes, or has written since it was compared.
         for _ in 0..ROUNDS {
             if now.fixes.is_empty() || !lost.is_empty() {
                 break;
             }
-            lost = self.fix(&anchor, tree.replaced, (&now.fixes, &held), on_bad, tx, tell)?;
+            let built;
+            (lost, built) = self.fix(&anchor, tree.replaced, (&now.fixes, &held), on_bad, tx, tell)?;
             held = Held::new();
             // What differs under its old times has been found, and what was built has new ones.
             let tree = Tree { stamps: Stamps::Count, ..tree.clone() };
-            now = self.compare(&head, &tree, Some(&anchor), &part)?;
+            now = self.compare(&head, &tree, Some(&anchor), &part, &built)?;
             refuse(&now, &anchor)?;
         }
         now.changes.retain(|change| !is_lost(change, &lost));
@@ -177,7 +186,7 @@ impl Store {
         on_bad: OnBad,
         tx: &str,
         tell: &dyn Fn(u64, u64),
-    ) -> Result<Lost> {
+    ) -> Result<(Lost, Built)> {
         tracing::debug!("builds beside {}", anchor.shown(b""));
         let build = || self.staged(anchor, (fixes, held), on_bad, tx, tell);
         let mut built = build();
@@ -191,13 +200,14 @@ impl Store {
                 _ => break,
             }
         }
-        let (side, staged) = built?;
+        let (side, mut staged) = built?;
         tracing::debug!("puts it in place");
+        let built = std::mem::take(&mut staged.built).placed();
         let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
         side.keep_parent_time();
         swapped?;
         side.sync()?;
-        Ok(staged.lost)
+        Ok((staged.lost, built))
     }
 
     /// Builds everything beside the resource, and makes it durable. After an error nothing is left there.
