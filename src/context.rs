@@ -17,6 +17,7 @@ use crate::resource::Resource;
 use crate::store::{Replaced, Stamps, Store};
 use crate::sys::process::{Exit, Log};
 use crate::sys::signal::Stop;
+use crate::tx::Unit;
 
 /// Which way the transaction goes; commands get it as `TXUPGRADE_DIRECTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub struct Context<'a> {
     pub stamps: Stamps,
     /// What becomes of what a restore replaces.
     pub replaced: Replaced,
+    /// What this quiesce had found before it stopped anything.
+    pub units: Vec<Unit>,
+    /// The state directory.
+    pub state: PathBuf,
     /// Where objects are kept.
     pub store: &'a Store,
     /// Where the output of programs goes.
@@ -129,6 +134,8 @@ impl Context<'_> {
             kept: Vec::new(),
             stamps: self.stamps,
             replaced: self.replaced,
+            units: Vec::new(),
+            state: self.state.clone(),
             store: self.store,
             log: self.log,
             stop: self.stop,

@@ -111,6 +111,8 @@ impl Fixture {
             kept: Vec::new(),
             stamps: Stamps::Count,
             replaced: Replaced::KeptAside,
+            units: Vec::new(),
+            state: self.dir.path().join("state"),
             store: &self.store,
             log: &self.log,
             stop: &self.stop,

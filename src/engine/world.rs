@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::bind::{Bound, Instance};
+use super::bind::{Bound, Instance, bind_on, read_plan};
 use super::flatten::VERSION;
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, Peers};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
+use crate::name::TxId;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
 use crate::store::{ObjectId, Replaced, Stamps, Store};
+use crate::sys::clock;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 use crate::sys::{files, mounts};
@@ -71,10 +73,14 @@ pub struct World<'a> {
     pub stamps: Stamps,
     /// Whether sizes are measured also where the last snapshot tells them.
     pub measures: bool,
+    /// Where the transaction's things were when it began: nothing is put back or swept elsewhere. Empty before that.
+    pub claims: Vec<String>,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
     /// The resource that was restored last, and to what, as long as nothing else has run.
     pub(super) restored: RefCell<Option<(String, ObjectId)>>,
+    /// Why the plan cannot be read: then nothing can be done, and that is what each task says.
+    pub(super) lost: Option<Error>,
 }
 
 /// What the variables stand for at one moment of a transaction.
@@ -99,10 +105,23 @@ impl<'a> World<'a> {
             target: Target::default(),
             stamps: Stamps::Count,
             measures: false,
+            claims: Vec::new(),
             paths: Vec::new(),
             restored: RefCell::default(),
+            lost: None,
         };
         world.paths = world.resource_paths()?;
+        Ok(world)
+    }
+
+    /// The world of a transaction whose plan cannot be read: what the journal alone tells can still be done, so that it
+    /// gets stuck, says why, and can be released.
+    pub fn of_lost_plan(ground: Ground<'a>, tx: &TxId, why: Error) -> Result<World<'a>> {
+        let nothing = format!("format = 1\nname = \"{}\"\n", tx.plan);
+        let read = read_plan(&nothing, Path::new("/"), &BTreeMap::new())?;
+        let bound = bind_on(&ground, read, None)?;
+        let mut world = World::new(ground, bound, tx.to_string())?;
+        world.lost = Some(why);
         Ok(world)
     }
 
@@ -232,7 +251,8 @@ impl<'a> World<'a> {
         let Some(root) = self.paths.get(index).and_then(|paths| paths.first()) else { return Vec::new() };
         let others = self.paths.iter().enumerate().filter(|(other, _)| *other != index);
         let paths = others.flat_map(|(_, paths)| paths.iter());
-        paths.filter(|path| *path != root && path.starts_with(root)).cloned().collect()
+        let inner = paths.filter(|path| *path != root && path.starts_with(root)).cloned();
+        inner.chain(crate::sys::hold::below(self.ground.dir, root)).collect()
     }
 
     /// What tells this state directory from others wherever names meet: in a shared directory, in the list of processes.
@@ -354,6 +374,8 @@ impl<'a> World<'a> {
             kept: Vec::new(),
             stamps: self.stamps,
             replaced: Replaced::KeptAside,
+            units: Vec::new(),
+            state: self.ground.dir.to_path_buf(),
             store: self.ground.store,
             log,
             stop,
@@ -367,14 +389,14 @@ impl<'a> World<'a> {
     pub(super) fn ask_patiently(&self, check: &Instance<dyn Check>, cx: &Context<'_>) -> Result<Finding> {
         const PAUSE: Duration = Duration::from_millis(250);
         let spec = &check.common.check;
-        let deadline = Instant::now() + spec.within.unwrap_or_default();
-        let mut passing_since: Option<Instant> = None;
+        let deadline = clock::ran().saturating_add(spec.within.unwrap_or_default());
+        let mut passing_since: Option<Duration> = None;
         loop {
             let finding = check.kind.ask(cx)?;
-            let now = Instant::now();
+            let now = clock::ran();
             if finding.passed() {
                 let since = *passing_since.get_or_insert(now);
-                if now.duration_since(since) >= spec.steady.unwrap_or_default() {
+                if now.saturating_sub(since) >= spec.steady.unwrap_or_default() {
                     return Ok(finding);
                 }
             } else {

@@ -44,7 +44,11 @@ impl Office {
             for part in ["locks", "tmp", "logs"] {
                 files::create_private_dir(&dir.join(part))?;
             }
-            let sharing = Some(Lock::take(&store_lock(&dir), mode, "the store")?);
+            let store = || Lock::take(&store_lock(&dir), mode, "the store");
+            let sharing = Some(match mode {
+                Mode::Shared => patiently(site, store)?,
+                Mode::Alone => store()?,
+            });
             let (pid, start, _) = process::myself();
             let tmp = dir.join("tmp").join(format!("{pid}-{start}"));
             sweep(&dir);
@@ -74,8 +78,7 @@ impl Office {
     }
 
     /// Does something while nobody else works in the store, then shares it again. `Fault::Locked` when somebody does.
-    pub(super) fn alone<T>(&mut self, act: impl FnOnce(&Store, &SqliteJournal) -> Result<T>) -> Result<T> {
-        const PATIENCE: Duration = Duration::from_secs(60);
+    pub(super) fn alone<T>(&mut self, site: &Site, act: impl FnOnce(&Store, &SqliteJournal) -> Result<T>) -> Result<T> {
         let path = store_lock(&self.dir);
         self.sharing = None;
         let done = Lock::take(&path, Mode::Alone, "the store").and_then(|_alone| {
@@ -83,14 +86,7 @@ impl Office {
             self.store = Store::open(&self.dir, &self.tmp)?;
             act(&self.store, &self.journal)
         });
-        let deadline = Instant::now() + PATIENCE;
-        let sharing = loop {
-            match Lock::take(&path, Mode::Shared, "the store") {
-                Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => {}
-                taken => break taken?,
-            }
-        };
-        self.sharing = Some(sharing);
+        self.sharing = Some(patiently(site, || Lock::take(&path, Mode::Shared, "the store"))?);
         self.store = Store::open(&self.dir, &self.tmp)?;
         done
     }
@@ -118,17 +114,47 @@ pub(super) fn ground_to_look<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store,
 
 /// Takes the lock of a transaction, so that nobody else is at work on it.
 pub(super) fn lock_tx(dir: &Path, tx: &TxId) -> Result<Lock> {
+    let _beginning = lock_begin(dir)?;
+    lock_begun(dir, tx)
+}
+
+/// The same for who keeps others from beginning and recovering: a transaction that was just journaled is not yet
+/// locked, and is nobody else's.
+pub(super) fn lock_begun(dir: &Path, tx: &TxId) -> Result<Lock> {
     Lock::take(&lock_path(dir, tx), Mode::Alone, &format!("transaction `{tx}`"))
 }
 
-/// Keeps begins and recoveries apart: a transaction that was just journaled is not yet locked.
+/// Keeps others from taking a transaction that was just journaled and is not yet locked.
 pub(super) fn lock_begin(dir: &Path) -> Result<Lock> {
     const PATIENCE: Duration = Duration::from_secs(30);
     let deadline = Instant::now() + PATIENCE;
     loop {
         match Lock::take(&dir.join("locks/begin.lock"), Mode::Alone, "the beginning of transactions") {
-            Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
+            Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            taken => return taken,
+        }
+    }
+}
+
+/// How often a lock that others hold is asked for again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Shares what somebody may have alone for a while: who drops what is not kept any more. After a moment that is told.
+pub(super) fn patiently<T>(site: &Site, take: impl Fn() -> Result<T>) -> Result<T> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const MOMENT: Duration = Duration::from_secs(1);
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        match take() {
+            Err(error)
+                if error.fault == Fault::Locked && began.elapsed() < PATIENCE && site.stop.signal().is_none() =>
+            {
+                if !told && began.elapsed() >= MOMENT {
+                    told = true;
+                    site.monitor.warn(&format!("waits, for {error}"));
+                }
+                std::thread::sleep(PAUSE);
             }
             taken => return taken,
         }

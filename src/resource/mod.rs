@@ -76,6 +76,11 @@ pub trait Resource: Send + Sync {
         false
     }
 
+    /// Whether it is files and nothing else: then it is put back while the machine boots, before any server is up.
+    fn is_files(&self) -> bool {
+        false
+    }
+
     /// What is in it now and is left out of every capture: the topmost paths, absolute.
     fn excluded(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
         Ok(Vec::new())

@@ -112,6 +112,10 @@ impl Resource for PathResource {
         true
     }
 
+    fn is_files(&self) -> bool {
+        true
+    }
+
     fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
         let tree = self.tree(cx)?;
         let tell = |done, total| cx.monitor.progress(&cx.subject, done, total);

@@ -50,6 +50,12 @@ pub trait Step: Send + Sync {
         false
     }
 
+    /// Whether its undo touches files and nothing else: then it is taken back while the machine boots, before any server
+    /// is up.
+    fn undo_is_files(&self) -> bool {
+        false
+    }
+
     /// Whether that undo still has something to do once the transaction has ended and its side copies are gone.
     fn undo_lasts(&self) -> bool {
         self.has_undo()

@@ -69,8 +69,8 @@ pub(crate) fn compare(
     anchor: Option<&Anchor>,
     protect: &Arc<Protect>,
     part: &[u8],
-    stamps: Stamps,
     built: &Built,
+    stamps: Stamps,
 ) -> Result<Comparison> {
     let started = match stamps {
         Stamps::Count => head.started,

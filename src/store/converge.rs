@@ -82,7 +82,7 @@ impl Store {
             None => Protect::nothing(tree)?,
         };
         tracing::debug!("compares {} with {}", tree.path.display(), head.head.tx);
-        let compared = compare(self, head, anchor, &Arc::new(protect), part, tree.stamps, built);
+        let compared = compare(self, head, anchor, &Arc::new(protect), part, built, tree.stamps);
         tracing::debug!("has compared");
         compared
     }
@@ -187,25 +187,25 @@ impl Store {
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<(Lost, Built)> {
-        tracing::debug!("builds beside {}", anchor.shown(b""));
-        let build = || self.staged(anchor, (fixes, held), on_bad, tx, tell);
-        let mut built = build();
+        let beside = || self.staged(anchor, (fixes, held), on_bad, tx, tell);
+        let mut staged = beside();
         // Where there is no room for both, what has to go anyway goes first.
         for goes in [Goes::Added, Goes::Replaced] {
-            match &built {
+            match &staged {
                 Err(error) if replaced == Replaced::GoesFirst && error.is_no_room() => {
                     remove(anchor, fixes, goes)?;
-                    built = build();
+                    staged = beside();
                 }
                 _ => break,
             }
         }
-        let (side, mut staged) = built?;
+        let (side, mut staged) = staged?;
         tracing::debug!("puts it in place");
         let built = std::mem::take(&mut staged.built).placed();
         let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
         side.keep_parent_time();
         swapped?;
+        tracing::debug!("syncs what was put in place");
         side.sync()?;
         Ok((staged.lost, built))
     }
@@ -221,6 +221,7 @@ impl Store {
     ) -> Result<(Side, Staged)> {
         loop {
             let side = Side::make(anchor, tx)?;
+            tracing::debug!("builds beside {}", anchor.shown(b""));
             let staged =
                 stage(self, anchor, &side, (fixes, held), tell).and_then(|staged| side.sync().map(|()| staged));
             let error = match staged {
@@ -338,7 +339,7 @@ fn refuse(compared: &Comparison, anchor: &Anchor) -> Result<()> {
     });
     if replaces_root
         && let Ok(root) = Facts::of(&anchor.dir, &anchor.name)
-        && Facts::of(&anchor.dir, b"").is_ok_and(|parent| parent.place != root.place)
+        && Facts::of(&anchor.dir, b"").is_ok_and(|parent| !root.lies_in(parent.place))
     {
         refusals.push(format!("something is mounted at `{}`, which has to be replaced", anchor.shown(b"")));
     }

@@ -116,6 +116,15 @@ pub fn rename_durably(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes a file, then fsync of its directory. Missing is fine.
+pub fn remove_durably(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_dir(parent(path)),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(cause).or_say(|| format!("cannot remove `{}`", path.display())),
+    }
+}
+
 /// Creates a directory and its parents with mode 0700; those that exist are left as they are.
 pub fn create_private_dir(path: &Path) -> Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(path) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
 mod bed;
+mod boot;
 mod capture;
 mod command_line;
 mod damage;

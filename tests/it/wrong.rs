@@ -494,8 +494,6 @@ fn absent_is_a_state_and_a_rollback_makes_it_so_again() {
     error: check `works` failed; everything was rolled back and rechecked
       cause: the check `works` does not pass
       cause: does not match `3`
-    warning: `plugins`: there is nothing at `BED/plugins`; a rollback removes what comes there
-    warning: `db`: there is nothing at `BED/data/shop.db`; a rollback removes what comes there
     hint: after a fix, `txupgrade run p.toml` again
     "#);
     assert!(!shop.bed.exists("plugins") && !shop.bed.exists("data/shop.db"));

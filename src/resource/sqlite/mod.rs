@@ -216,6 +216,10 @@ impl Resource for Sqlite {
         }
     }
 
+    fn is_files(&self) -> bool {
+        true
+    }
+
     fn leftovers(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
         Beside::new(&self.place(cx)?, &cx.tx, &cx.subject).everything()
     }

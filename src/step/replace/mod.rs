@@ -114,6 +114,10 @@ impl Step for Replace {
         true
     }
 
+    fn undo_is_files(&self) -> bool {
+        true
+    }
+
     fn undo_lasts(&self) -> bool {
         false
     }
