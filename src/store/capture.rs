@@ -37,7 +37,10 @@ enum Item {
 }
 
 /// What goes into the manifest.
-#[expect(clippy::large_enum_variant, reason = "an allocation for each entry costs more than the room in a bounded batch")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an allocation for each entry costs more than the room in a bounded batch"
+)]
 enum Ready {
     Entry(Entry),
     /// As the base has it, with so many bytes of content.
