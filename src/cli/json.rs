@@ -165,7 +165,8 @@ fn open(open: &Open) -> Value {
         "tasks_done": open.done.0,
         "tasks": open.done.1,
         "pid": open.pid,
-        "kept_down": open.down.iter().map(|task| &task.subject).collect::<Vec<_>>(),
+        "kept_down": open.down.iter().map(|down| &down.quiesce).collect::<Vec<_>>(),
+        "units_down": open.down.iter().flat_map(|down| &down.units).collect::<Vec<_>>(),
         "steps_missing": open.missing,
     });
     extend(&mut object, more);

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::ui::Paint;
 use super::words;
 use crate::error::{Error, Fault};
-use crate::ops::{Place, Standing};
+use crate::ops::{Down, Place, Standing};
 use crate::tx::{Action, Outcome, Reason, TaskId};
 
 /// An error as lines.
@@ -121,8 +121,7 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
     }
     let open = !matches!(standing.place, Place::Ended { .. } | Place::Running);
     if open && !standing.down.is_empty() {
-        let down: Vec<String> = standing.down.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
-        text.plain(&format!("  kept down: {}", words::list(&down)));
+        text.plain(&format!("  kept down: {}", down(&standing.down)));
     }
     for (lead, line) in advice(standing, more.steps) {
         match lead {
@@ -442,6 +441,15 @@ pub(crate) fn subjects(tasks: &[TaskId]) -> String {
         })
         .collect();
     if names.is_empty() { "nothing".to_owned() } else { words::list(&names) }
+}
+
+/// What is kept down: `stop` (shop.service, web.service).
+pub(crate) fn down(down: &[Down]) -> String {
+    let one = |down: &Down| match down.units.as_slice() {
+        [] => format!("`{}`", words::clean(&down.quiesce)),
+        units => format!("`{}` ({})", words::clean(&down.quiesce), words::clean(&units.join(", "))),
+    };
+    words::list(&down.iter().map(one).collect::<Vec<_>>())
 }
 
 /// Whether a task is about programs of the plan, whose output is then kept.

@@ -27,10 +27,12 @@ fn at(place: Place) -> Standing {
 
 #[test]
 fn what_is_kept_down_is_named_where_it_stands_open() {
-    let down = vec![TaskId::new(crate::tx::Action::Quiesce, "door"), TaskId::new(crate::tx::Action::Quiesce, "server")];
+    let units = vec!["web.service".to_owned(), "shop.service".to_owned()];
+    let down =
+        vec![Down { quiesce: "door".to_owned(), units: Vec::new() }, Down { quiesce: "server".to_owned(), units }];
     let standing = Standing { down, ..at(Place::Captured) };
     let text = reads(&standing);
-    assert!(text.contains("\n  kept down: `door` and `server`\n"), "{text}");
+    assert!(text.contains("\n  kept down: `door` and `server` (web.service, shop.service)\n"), "{text}");
 }
 
 fn ended(outcome: Outcome) -> Standing {

@@ -86,8 +86,7 @@ pub(super) fn render(open: &Open, now: Timestamp, zone: &TimeZone, paint: Paint)
         line("not restored:", report::subjects(not_restored));
     }
     if !open.down.is_empty() {
-        let down: Vec<String> = open.down.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
-        line("kept down:", words::list(&down));
+        line("kept down:", report::down(&open.down));
     }
     let waits = matches!(standing.place, Place::Captured | Place::OnHold { .. });
     if waits && !open.missing.is_empty() {

@@ -14,6 +14,7 @@ use crate::journal::{Journal, SqliteJournal};
 use crate::name::TxId;
 use crate::store::{ObjectId, Store};
 use crate::sys::lock::Lock;
+use crate::sys::reserve;
 use crate::sys::scratch::Scratch;
 use crate::tx::{Action, Begun, Goal, Itinerary, State, TaskId};
 
@@ -202,6 +203,7 @@ pub(super) fn start_next(
     beginning: Lock,
 ) -> Result<TxId> {
     let dir = world.ground.dir.to_path_buf();
+    reserve::keep(&dir)?;
     let tx = journal.begin(&world.bound.name, &begun)?;
     let lock = lock_begun(&dir, &tx)?;
     drop(beginning);

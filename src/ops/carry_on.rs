@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::begin::snapshot_after;
 use super::keep;
 use super::keeper::{keep_watch, watch_over};
-use super::office::{Office, Reading, lock_tx, tell, the_open_one};
+use super::office::{Office, Reading, lock_tx, make_room_first, tell, the_open_one};
 use super::reopen::reopen;
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{Driver, Drove, left_to_recover, remaining};
@@ -129,7 +129,18 @@ fn refuse_unless_forward(tx: &TxId, state: &State) -> Result<()> {
 
 /// Drives until it stands still.
 pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
-    match driver.drive() {
+    let drove = driver.drive();
+    settled(driver, drove)
+}
+
+/// Drives as far as can be come while the machine boots.
+pub(super) fn settle_early(driver: &mut Driver<'_>) -> Result<()> {
+    let drove = driver.drive_early();
+    settled(driver, drove)
+}
+
+fn settled(driver: &Driver<'_>, drove: Result<Drove>) -> Result<()> {
+    match drove {
         Ok(Drove::Settled) => Ok(()),
         Ok(Drove::LeftToRecover) => Err(left_to_recover(driver.tx(), driver.stop())),
         Err(error) => Err(left_half_way(driver, error)),
@@ -143,7 +154,11 @@ fn left_half_way(driver: &Driver<'_>, error: Error) -> Error {
         Some(task) => format!("`{tx}` was left in the middle of `{task}`"),
         None => format!("`{tx}` was left half-way"),
     };
-    error.within(left).hint("remove the cause, then `txupgrade recover` settles it").fault(Fault::Left)
+    let hint = match error.is_no_room() {
+        true => make_room_first(driver.world().ground.dir, "`txupgrade recover` settles it"),
+        false => "remove the cause, then `txupgrade recover` settles it".to_owned(),
+    };
+    error.within(left).hint(hint).fault(Fault::Left)
 }
 
 /// Tells where a transaction stands after a verb has acted on it; what waits for its confirmation has a keeper then.

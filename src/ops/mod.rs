@@ -6,6 +6,7 @@ mod carry_on;
 pub mod demo;
 mod diff;
 mod history;
+mod install;
 mod keep;
 mod keeper;
 mod log;
@@ -70,7 +71,16 @@ pub struct Standing {
     /// How long what was quiesced was down, where anything was.
     pub downtime: Option<Duration>,
     /// The quiesces that are not known to be up, outermost first.
-    pub down: Vec<TaskId>,
+    pub down: Vec<Down>,
+}
+
+/// A quiesce that is not known to be up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// Its name.
+    pub quiesce: String,
+    /// The units that were up before it; none where it does not deal in units.
+    pub units: Vec<String>,
 }
 
 /// The places where a transaction can stand still.
@@ -144,9 +154,9 @@ pub enum Through {
 /// Whether `recover` is run while the machine starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtBoot {
-    /// By a person.
+    /// Everything is up that will be: all is settled.
     No,
-    /// Before the application's units.
+    /// Nothing is up yet: files are put back, and the rest is left for later.
     Yes,
 }
 
@@ -174,6 +184,7 @@ pub use begin::{Accept, AskNotice, BeginRequest, run, snapshot};
 pub use carry_on::{apply, commit, confirm};
 pub use diff::{ResourceDiff, diff};
 pub use history::{History, Past, Verify, history};
+pub use install::install;
 pub use keeper::keep_until_due;
 pub use log::{Listener, LogFile, Logs, follow, log};
 pub use plan::{Forecast, ForecastTask, plan};

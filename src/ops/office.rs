@@ -12,7 +12,7 @@ use crate::name::TxId;
 use crate::store::Store;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::scratch::Scratch;
-use crate::sys::{files, process};
+use crate::sys::{files, process, reserve};
 use crate::tx::{Event, State};
 
 /// The state directory, opened to act in it. Holds the store's lock for as long as it lives: shared, or alone.
@@ -36,6 +36,7 @@ impl Office {
     }
 
     fn open_as(site: &Site, mode: Mode) -> Result<Office> {
+        reserve::give_if_scarce(&site.dir);
         let open = || -> Result<Office> {
             files::create_private_dir(&site.dir)?;
             let dir = std::fs::canonicalize(&site.dir).or_say(|| "cannot find it")?;
@@ -61,7 +62,16 @@ impl Office {
                 }
             }
         };
-        open().map_err(|error| match error.fault {
+        let opened = loop {
+            match open() {
+                Err(error) if error.is_no_room() && reserve::give(&site.dir) => {}
+                opened => break opened,
+            }
+        };
+        opened.map_err(|error| match error.fault {
+            Fault::Failed if error.is_no_room() => error
+                .within(format!("there is no room in the state directory `{}`", site.dir.display()))
+                .hint(make_room_first(&site.dir, "try again")),
             Fault::Failed => error.within(format!("cannot work in the state directory `{}`", site.dir.display())),
             _ => error,
         })
@@ -85,6 +95,11 @@ impl Office {
     pub(super) fn ground<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store, site: &Site) -> Ground<'a> {
         Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor), logs: Logs::Kept }
     }
+}
+
+/// What to do where not even the reserve was enough.
+pub(super) fn make_room_first(dir: &Path, then: &str) -> String {
+    format!("make some megabytes of room on the filesystem of `{}`, then {then}", dir.display())
 }
 
 /// The lock that writers of the store share, and that who removes something from it holds alone.

@@ -66,8 +66,18 @@ pub trait Resource: Send + Sync {
         self.restore(cx, manifest)
     }
 
+    /// Whether a capture or its proof writes all of it down once more for a while.
+    fn copies(&self) -> bool {
+        false
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
+        false
+    }
+
+    /// Whether it is files and nothing else: then it is put back while the machine boots, before any server is up.
+    fn is_files(&self) -> bool {
         false
     }
 

@@ -39,6 +39,8 @@ impl PathResource {
             exclude: texts(&self.exclude)?,
             left_out: cx.left_out.clone(),
             secret: texts(&self.secret)?,
+            stamps: cx.stamps,
+            replaced: cx.replaced,
         })
     }
 }
@@ -107,6 +109,10 @@ impl Resource for PathResource {
     }
 
     fn precaptures(&self) -> bool {
+        true
+    }
+
+    fn is_files(&self) -> bool {
         true
     }
 

@@ -10,13 +10,14 @@
 //! | `archive` | the `tar.zst` files and their frames |
 //! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
-//! | `manifest`, `recorded` | entries and heads; entries beside a live tree |
+//! | `manifest`, `judge` | entries and heads, and whether they make sense |
+//! | `recorded` | entries beside a live tree |
 //! | `fetch` | reading and checking many objects, each frame once |
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `patch`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `built`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -24,6 +25,7 @@
 
 mod archive;
 mod audit;
+mod built;
 mod capture;
 mod chunk;
 mod compare;
@@ -33,6 +35,7 @@ mod dropped;
 mod export;
 mod fetch;
 mod index;
+mod judge;
 mod known;
 mod live;
 mod manifest;
@@ -73,7 +76,7 @@ pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
 pub use side::{is_side_name, side_name, side_paths, sweep};
-pub use tree::Tree;
+pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
 /// How many threads work at once.

@@ -103,7 +103,7 @@ fn of_a_tree_that_changes_no_torn_file_is_kept_as_good() {
         let mut torn = 0;
         for number in 1..=SNAPSHOTS {
             let said = bed.run(&["--json", "snapshot", "p.toml"]);
-            let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+            let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}", said.out));
             assert_eq!(told["exit"], 0, "{told:#}");
             let warnings = told["warnings"].to_string();
             for (name, content) in snapshot(bed, number) {
