@@ -220,12 +220,20 @@ fn a_machine_that_dies_in_an_upgrade_and_in_its_recovery_boots_into_the_old_worl
     // Shut down by somebody who does not know of the upgrade: it is left as by a crash, since nothing can be started.
     node.write("var/lab/hang-last", "");
     let _ = std::fs::remove_file(node.path("var/lab/hangs-last"));
-    node.run("systemd-run --unit=upgrade txupgrade run /etc/shop.toml").ends(0);
+    let service = "systemd-run --unit=upgrade -p StandardError=file:/var/lab/said";
+    node.run(&format!("{service} txupgrade --quiet run /etc/shop.toml")).ends(0);
     node.wait_for("the last step", |node| node.exists("var/lab/hangs-last"));
     node.shuts_down();
     node.boot();
     assert_old_world(&node);
     assert_eq!(witnessed(&node, 5), witnessed(&node, 4));
+    insta::assert_snapshot!(node.read("var/lab/said"), @r"
+    warning: `shop-web.service` needs `shop.service`: it is stopped and started with it
+    error: `shop-2` was left in the middle of `apply last`
+      cause: the machine is being shut down
+      cause: `/usr/local/bin/hang last` was stopped, since TERM was sent
+    hint: remove the cause, then `txupgrade recover` settles it
+    ");
     let shown = node.run("txupgrade show shop-2").ends(0).out;
     assert!(shown.contains("interrupted by a reboot") && !shown.contains("stuck"), "{shown}");
 
@@ -233,6 +241,8 @@ fn a_machine_that_dies_in_an_upgrade_and_in_its_recovery_boots_into_the_old_worl
     node.run("txupgrade run /etc/shop.toml").ends(0);
     assert_eq!((page(&node), units(&node)), ("files 2.0.0, database 2.0.0\n".to_owned(), ALL_UP.to_owned()));
     assert_nothing_held(&node);
+    node.run("txupgrade rollback --yes").ends(0);
+    assert_old_world(&node);
 }
 
 #[test]
@@ -255,6 +265,9 @@ fn a_machine_that_dies_while_an_upgrade_waits_boots_with_it_waiting_or_turns_it_
         "kept down:    `units` (shop-tick.timer, shop-worker@1.service, shop-worker@2.service, shop-web.service, \
          shop.service)"
     );
+    let object = node.run("txupgrade --json status").ends(10).out;
+    let valid = crate::machine::validator(include_str!("../../schemas/output.schema.json"));
+    assert!(valid.is_valid(&serde_json::from_str(&object).unwrap()), "{object}");
     insta::assert_snapshot!(node.run("txupgrade recover").ends(10).err, @r"
     error: step `last` failed; shop-1 is on hold
       cause: `false` ended with exit status 1
@@ -450,6 +463,14 @@ fn units_of_every_sort_are_stopped_and_brought_back_as_they_were() {
     /etc/systemd/system/txupgrade-recover.service
     enabled: at every boot they settle what a crash has left
     ");
+    let valid = crate::machine::validator(include_str!("../../schemas/output.schema.json"));
+    for command in ["recover --install", "show", "history"] {
+        let object = node.run(&format!("txupgrade --json {command}")).ends(0).out;
+        assert!(valid.is_valid(&serde_json::from_str(&object).unwrap()), "{object}");
+    }
+    let verified =
+        node.run("systemd-analyze verify --man=no txupgrade-recover-files.service txupgrade-recover.service");
+    assert_eq!(verified.ends(0).err, "");
 }
 
 #[test]
