@@ -86,6 +86,16 @@ impl Error {
         self
     }
 
+    /// Whether a filesystem that has no room left, or a quota that is used up, is the cause.
+    pub fn is_no_room(&self) -> bool {
+        // In the system's own words, which end with its number for it; and in SQLite's.
+        let said = |cause: &String| {
+            let numbers = [libc::ENOSPC, libc::EDQUOT].map(|number| format!("(os error {number})"));
+            numbers.iter().any(|number| cause.ends_with(number)) || cause.ends_with("database or disk is full")
+        };
+        self.causes.iter().any(said)
+    }
+
     /// A new statement on top; the old one becomes its first cause. Hints and fault are kept.
     pub fn within(self, statement: impl Into<String>) -> Error {
         let mut causes = vec![self.statement];
@@ -124,5 +134,20 @@ impl<T, E: fmt::Display> OrSay<T> for std::result::Result<T, E> {
 impl<T> OrSay<T> for Option<T> {
     fn or_say<S: Into<String>>(self, say: impl FnOnce() -> S) -> Result<T> {
         self.ok_or_else(|| Error::new(say()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_by_what_the_system_and_sqlite_say() {
+        let because = |cause: &dyn fmt::Display| Error::new("cannot write").because(cause).within("cannot restore");
+        assert!(because(&std::io::Error::from_raw_os_error(libc::ENOSPC)).is_no_room());
+        assert!(because(&rustix::io::Errno::DQUOT).is_no_room());
+        assert!(because(&"database or disk is full").is_no_room());
+        assert!(!because(&std::io::Error::from_raw_os_error(libc::EIO)).is_no_room());
+        assert!(!Error::new("(os error 28)").is_no_room());
     }
 }

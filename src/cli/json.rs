@@ -76,7 +76,10 @@ pub(crate) fn stands(standing: &Standing) -> Value {
     match &standing.place {
         Place::Ended { unsound, .. } => object["unsound"] = json!(unsound),
         Place::OnHold { task } => object["task"] = json!(task),
-        Place::Unconfirmed { until } => object["until"] = json!(until),
+        Place::Unconfirmed { until, left } => {
+            object["until"] = json!(until);
+            object["left"] = json!(left.map(seconds));
+        }
         Place::Stuck { task, restored, not_restored } => {
             object["task"] = json!(task);
             object["restored"] = json!(restored);

@@ -106,7 +106,11 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
             text.error(&format!("{} failed; {tx} is on hold", words::task(failed)));
             text.failure(standing);
         }
-        Place::Unconfirmed { until } => {
+        Place::Unconfirmed { left: None, .. } => {
+            text.plain(&format!("{tx} was not confirmed in time, and nothing has taken it back yet"));
+            text.noted(standing);
+        }
+        Place::Unconfirmed { until, .. } => {
             let until = words::moment(until, zone);
             text.plain(&format!("{tx} waits for its confirmation until {until}{}", course(standing)));
             text.noted(standing);
@@ -180,6 +184,7 @@ pub(crate) fn advice(standing: &Standing, steps: Steps) -> Vec<(Lead, String)> {
             };
             vec![next(again), back]
         }
+        Place::Unconfirmed { left: None, .. } => vec![next("`txupgrade recover` takes it back now".to_owned())],
         Place::Unconfirmed { .. } => vec![next(format!("`txupgrade confirm {tx}` keeps it")), back],
         Place::Stuck { task, .. } => {
             let damaged = standing.failure.iter().chain(&standing.others);

@@ -299,11 +299,17 @@ fn on_hold_at_a_check() {
 
 #[test]
 fn unconfirmed_says_until_when() {
-    let standing = at(Place::Unconfirmed { until: "2026-11-21T03:25:19.5Z".to_owned() });
+    let left = Some(Duration::from_secs(600));
+    let standing = at(Place::Unconfirmed { until: "2026-11-21T03:25:19.5Z".to_owned(), left });
     insta::assert_snapshot!(reads(&standing), @r"
     notes-3 waits for its confirmation until 2026-11-21 03:25:19: 1.4.2 -> 2.0.0 in 12 s, down for 4.0 s
       next: `txupgrade confirm notes-3` keeps it
       next: `txupgrade rollback notes-3` puts everything back
+    ");
+    let standing = at(Place::Unconfirmed { until: "2026-11-21T03:25:19.5Z".to_owned(), left: None });
+    insta::assert_snapshot!(reads(&standing), @r"
+    notes-3 was not confirmed in time, and nothing has taken it back yet
+      next: `txupgrade recover` takes it back now
     ");
 }
 

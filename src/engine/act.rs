@@ -38,7 +38,11 @@ impl World<'_> {
         let rechecked = task.action == Action::Recheck;
         self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
-        match self.act_on(&job) {
+        let acted = self.act_on(&job).and_then(|output| {
+            // The journal is about to say that it is done, and a power cut must not take it back.
+            if task.action.changes_live() { self.sync().map(|()| output) } else { Ok(output) }
+        });
+        match acted {
             Ok(mut output) => {
                 output.note = job.log.masked(&output.note);
                 output.warnings.iter_mut().for_each(|warning| *warning = job.log.masked(warning));
@@ -376,10 +380,21 @@ impl World<'_> {
     fn restore(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, manifest: ObjectId) -> Result<Output> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
-        let changes = match job.state.extent() {
-            Extent::Whole => resource.kind.restore(&cx, manifest)?,
-            Extent::Partial => resource.kind.salvage(&cx, manifest)?,
+        let restored = match job.state.extent() {
+            Extent::Whole => resource.kind.restore(&cx, manifest),
+            Extent::Partial => resource.kind.salvage(&cx, manifest),
         };
+        let mut warnings = Vec::new();
+        let changes = match restored {
+            Err(error) if error.is_no_room() => {
+                warnings.push(format!(
+                    "there is no room to restore `{}` beside what it replaces, which goes first",
+                    resource.name
+                ));
+                self.restore_without_room(resource, manifest, &cx, job.state)
+            }
+            done => done,
+        }?;
         if !resource.kind.precaptures() {
             // Programs of its own may have run.
             self.ground.store.forget_compared();
@@ -390,7 +405,7 @@ impl World<'_> {
             1 => "1 item put back".to_owned(),
             many => format!("{many} items put back"),
         };
-        Ok(Output::note(note))
+        Ok(Output { note, warnings, ..Output::default() })
     }
 
     /// A directory above a resource may have become a symlink since: then its path leads to what is not the resource.

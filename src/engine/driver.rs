@@ -10,8 +10,8 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::signal::Stop;
-use crate::sys::{clock, files, hold, process, units};
-use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Reason, Runner, State, TaskId};
+use crate::sys::{clock, files, hold, process, reserve, units};
+use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Outcome, Purpose, Reason, Runner, State, TaskId};
 
 /// Drives one transaction.
 pub struct Driver<'a> {
@@ -70,6 +70,9 @@ impl<'a> Driver<'a> {
             .clone()
             .after(&event)
             .map_err(|illegal| Error::new(format!("`{}` is not in a state for this", self.tx)).because(illegal))?;
+        if settles_live(&event) && self.state.itinerary().purpose != Purpose::Snapshot {
+            self.world.sync()?;
+        }
         self.journal.append(&self.tx, &event)?;
         self.state = next;
         if let Some(line) = headline(&event) {
@@ -81,6 +84,11 @@ impl<'a> Driver<'a> {
     /// Takes over from a process that is gone: what it had under way is ended and noted as interrupted. Where it had
     /// nothing under way and the machine was not started anew, nothing is journaled.
     pub fn take_over(&mut self) -> Result<()> {
+        self.end_what_is_under_way()?;
+        self.wait_on_this_boot()
+    }
+
+    fn end_what_is_under_way(&mut self) -> Result<()> {
         let runner = Self::runner();
         let boot = if runner.boot_id == self.state.boot_id() { Boot::Same } else { Boot::Other };
         let task = self.state.in_flight().cloned();
@@ -159,6 +167,10 @@ impl<'a> Driver<'a> {
         let monitor = std::sync::Arc::clone(&self.world.ground.monitor);
         self.append(Event::Started { task: task.clone(), runner: Self::runner() })?;
         monitor.started(&self.tx, &task.to_string());
+        if !self.forward() {
+            // Whoever filled the disk must not keep programs and logs from the way back.
+            reserve::give_if_scarce(self.world.ground.dir);
+        }
         // On the way back, and once a finish step has begun, a signal is only noted.
         let stop = if self.forward() && self.state.can_turn_back() { self.stop.clone() } else { Stop::never() };
         match self.world.act(task, &self.state, &stop) {
@@ -181,12 +193,16 @@ impl<'a> Driver<'a> {
 
     fn begin_to_wait(&mut self) -> Result<()> {
         let within = self.world.bound.policy.confirm_within.unwrap_or_default();
-        self.append(Event::Awaiting {
-            until: clock::after(within),
-            seconds: within.as_secs(),
-            since_boot: clock::since_boot(),
-            boot_id: clock::boot_id(),
-        })
+        self.append(awaiting(clock::after(within), within))
+    }
+
+    /// What remained at a reboot is journaled anew, so that on this boot no change of the wall clock moves it either.
+    fn wait_on_this_boot(&mut self) -> Result<()> {
+        let Some(before @ Event::Awaiting { until, boot_id, .. }) = self.state.awaiting() else { return Ok(()) };
+        match remaining(before) {
+            Some(left) if *boot_id != clock::boot_id() => self.append(awaiting(until.clone(), left)),
+            _ => Ok(()),
+        }
     }
 
     /// Turns back when the time to confirm is over. Nothing happens where it does not wait for that.
@@ -266,15 +282,36 @@ pub fn lock_path(dir: &std::path::Path, tx: &TxId) -> PathBuf {
     dir.join("locks").join(format!("{tx}.lock"))
 }
 
-/// How long an `Awaiting` transaction still waits; `None` when the time is over. On the boot on which it began to
-/// wait, only the monotonic clock counts; after a reboot the wall clock is all there is.
+fn awaiting(until: String, left: Duration) -> Event {
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    Event::Awaiting { until, seconds, since_boot: clock::since_boot(), boot_id: clock::boot_id() }
+}
+
+/// How long an `Awaiting` transaction still waits; `None` when the time is over. On the boot on which that was
+/// journaled, only the monotonic clock counts. After a reboot the wall clock is all there is; where it went back, the
+/// time that there was is not exceeded.
 pub fn remaining(awaiting: &Event) -> Option<Duration> {
     let Event::Awaiting { until, seconds, since_boot, boot_id } = awaiting else { return None };
     if *boot_id == clock::boot_id() {
         let waited = Duration::from_nanos(clock::since_boot().saturating_sub(*since_boot));
         return Duration::from_secs(*seconds).checked_sub(waited).filter(|left| !left.is_zero());
     }
-    clock::until(until)
+    clock::until(until).map(|left| left.min(Duration::from_secs(*seconds)))
+}
+
+/// When that is over, as the wall clock goes now: it may have been set since.
+pub fn until(awaiting: &Event) -> String {
+    const JITTER: Duration = Duration::from_secs(2);
+    let Event::Awaiting { until, .. } = awaiting else { return String::new() };
+    match (remaining(awaiting), clock::until(until)) {
+        (Some(left), by_clock) if by_clock.unwrap_or_default().abs_diff(left) > JITTER => clock::after(left),
+        _ => until.clone(),
+    }
+}
+
+/// Whether what was done by hand, or by programs that were started again, counts as done from this event on.
+fn settles_live(event: &Event) -> bool {
+    matches!(event, Event::Skipped { .. } | Event::Ended { outcome: Outcome::Committed | Outcome::Released })
 }
 
 fn headline(event: &Event) -> Option<String> {

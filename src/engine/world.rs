@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bind::{Bound, Instance};
 use super::flatten::VERSION;
@@ -15,9 +15,11 @@ use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
-use crate::store::{ObjectId, Store};
+use crate::store::{ObjectId, Replaced, Stamps, Store};
+use crate::sys::clock;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
+use crate::sys::{files, mounts};
 use crate::tx::{Action, Heading, Purpose, State, TaskId};
 
 /// Where a transaction works.
@@ -66,6 +68,8 @@ pub struct World<'a> {
     pub bases: BTreeMap<String, ObjectId>,
     /// What a rollback of a committed transaction goes back to.
     pub target: Target,
+    /// Whether the times of files tell what has not changed since the capture.
+    pub stamps: Stamps,
     /// Whether sizes are measured also where the last snapshot tells them.
     pub measures: bool,
     /// The paths that each resource claims, in the order of the plan.
@@ -94,6 +98,7 @@ impl<'a> World<'a> {
             tx,
             bases: BTreeMap::new(),
             target: Target::default(),
+            stamps: Stamps::Count,
             measures: false,
             paths: Vec::new(),
             restored: RefCell::default(),
@@ -200,6 +205,24 @@ impl<'a> World<'a> {
     /// The first path of each resource, in the order of the plan: what decides which contains which.
     pub fn roots(&self) -> Vec<Option<PathBuf>> {
         self.paths.iter().map(|paths| paths.first().cloned()).collect()
+    }
+
+    /// What was done to what the plan is about is on disk when this returns.
+    pub(super) fn sync(&self) -> Result<()> {
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        let mut paths: Vec<PathBuf> = self.paths.iter().flatten().cloned().collect();
+        for step in &self.bound.steps {
+            let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+            paths.extend(step.kind.replaces(&cx).unwrap_or_default());
+        }
+        let mut synced = BTreeSet::new();
+        for path in paths {
+            if synced.insert(mounts::device(&path)?) {
+                files::sync_filesystem(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Paths of other resources that are inside this one.
@@ -331,6 +354,8 @@ impl<'a> World<'a> {
             tmp: self.ground.tmp.to_path_buf(),
             left_out: self.inner_paths(subject),
             kept: Vec::new(),
+            stamps: self.stamps,
+            replaced: Replaced::KeptAside,
             units: Vec::new(),
             state: self.ground.dir.to_path_buf(),
             store: self.ground.store,
@@ -346,14 +371,14 @@ impl<'a> World<'a> {
     pub(super) fn ask_patiently(&self, check: &Instance<dyn Check>, cx: &Context<'_>) -> Result<Finding> {
         const PAUSE: Duration = Duration::from_millis(250);
         let spec = &check.common.check;
-        let deadline = Instant::now() + spec.within.unwrap_or_default();
-        let mut passing_since: Option<Instant> = None;
+        let deadline = clock::ran().saturating_add(spec.within.unwrap_or_default());
+        let mut passing_since: Option<Duration> = None;
         loop {
             let finding = check.kind.ask(cx)?;
-            let now = Instant::now();
+            let now = clock::ran();
             if finding.passed() {
                 let since = *passing_since.get_or_insert(now);
-                if now.duration_since(since) >= spec.steady.unwrap_or_default() {
+                if now.saturating_sub(since) >= spec.steady.unwrap_or_default() {
                     return Ok(finding);
                 }
             } else {

@@ -19,11 +19,13 @@ use super::read_only::{self, ReadOnly};
 use super::{Journal, Recorded, Verified, claims, decode, encode, format, next_number};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::name::{Name, TxId};
-use crate::sys::clock;
+use crate::sys::{clock, reserve};
 use crate::tx::{Begun, Event};
 
 /// The name of the database in the state directory.
 pub(super) const FILE: &str = "journal.db";
+/// After so many pages the log is written from its beginning again: it has to be small on a small disk.
+const LOG_PAGES: i64 = 64;
 const SCHEMA: &str = include_str!("../../schemas/journal.sql");
 const VERSION: i64 = 1;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,6 +59,7 @@ impl SqliteJournal {
         patiently(|| db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())))
             .map_err(|error| wrong(error, said()))?;
         db.pragma_update(None, "synchronous", "FULL").or_say(said)?;
+        db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).or_say(said)?;
         let create = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| wrong(e, said()))?;
         if !check_version(&create, dir)? {
             create.execute_batch(SCHEMA).or_say(said)?;
@@ -87,8 +90,38 @@ impl SqliteJournal {
         }
     }
 
-    /// Appends, in one transaction, the event that `make` makes of what the journal then says.
-    pub(super) fn add<T>(&mut self, make: impl FnOnce(&Connection) -> Result<(T, TxId, String)>) -> Result<T> {
+    /// Appends, in one transaction, the event that `make` makes of what the journal then says. On a full disk the
+    /// reserve is given for it.
+    pub(super) fn add<T>(&mut self, make: impl Fn(&Connection) -> Result<(T, TxId, String)>) -> Result<T> {
+        let mut restarted = false;
+        loop {
+            match self.try_to_add(&make) {
+                Err(error) if error.is_no_room() => {
+                    restarted = !restarted && self.restart_log();
+                    if !restarted {
+                        if !reserve::give(&self.dir) {
+                            return Err(error);
+                        }
+                        restarted = self.restart_log();
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Lets the log be written from its beginning again, where it takes no more room: all of it has to get into the
+    /// database, which grows by much less.
+    fn restart_log(&self) -> bool {
+        let Access::Writing(db) = &self.access else { return false };
+        let done = db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+            let (busy, all, done): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(busy == 0 && all > 0 && all == done)
+        });
+        done.unwrap_or(false)
+    }
+
+    fn try_to_add<T>(&mut self, make: impl Fn(&Connection) -> Result<(T, TxId, String)>) -> Result<T> {
         let said = self.cannot("write to");
         let Access::Writing(db) = &mut self.access else {
             return Err(Error::new(said).because("it was opened only to be read"));

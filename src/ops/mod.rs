@@ -8,6 +8,7 @@ mod diff;
 mod history;
 mod install;
 mod keep;
+mod keeper;
 mod log;
 pub mod look;
 mod office;
@@ -101,10 +102,12 @@ pub enum Place {
         /// Which.
         task: TaskId,
     },
-    /// Verified; waits for `confirm` until this wall-clock time.
+    /// Verified; waits for `confirm`.
     Unconfirmed {
-        /// RFC 3339.
+        /// Until when, by the wall clock as it is now; RFC 3339.
         until: String,
+        /// How long that is; `None` when it is over and nobody has taken it back yet.
+        left: Option<Duration>,
     },
     /// Something on the way back could not be done.
     Stuck {
@@ -178,14 +181,15 @@ pub enum Patch {
 pub use crate::engine::Proof;
 pub use ad_hoc::write_ad_hoc;
 pub use begin::{Accept, AskNotice, BeginRequest, run, snapshot};
-pub use carry_on::{apply, commit, confirm, keep_until_due};
+pub use carry_on::{apply, commit, confirm};
 pub use diff::{ResourceDiff, diff};
 pub use history::{History, Past, Verify, history};
 pub use install::install;
+pub use keeper::keep_until_due;
 pub use log::{Listener, LogFile, Logs, follow, log};
 pub use plan::{Forecast, ForecastTask, plan};
 pub use recover::{recover, release};
-pub use rollback::{RollbackOptions, RollbackPreview, rollback, rollback_preview};
+pub use rollback::{RollbackOptions, RollbackPreview, Undoing, rollback, rollback_of, rollback_preview};
 pub use schema::{SCHEMAS, schema};
 pub use show::{Happening, Moment, Shown, show};
 pub use status::{Open, status};

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::carry_on::{finish, keep_watch, settle, settle_early};
+use super::carry_on::{finish, settle, settle_early};
 use super::keep;
-use super::office::{Office, lock_begin, lock_tx, refuse_lost_journal, sweep, tell};
+use super::keeper::watch_over;
+use super::office::{Office, lock_tx, make_room_first, refuse_lost_journal, sweep, tell};
 use super::reopen::reopen;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, clear_holds, lock_path};
@@ -34,7 +35,10 @@ pub fn recover(site: &Site, at_boot: AtBoot) -> Result<Vec<Standing>> {
             Ok(standing) => standings.extend(standing),
             Err(error) if matches!(error.fault, Fault::Signal(_)) => return Err(error),
             Err(error) => {
-                let error = error.within(format!("cannot settle `{tx}`"));
+                let mut error = error.within(format!("cannot settle `{tx}`"));
+                if error.is_no_room() && error.hints.is_empty() {
+                    error = error.hint(make_room_first(&office.dir, "`txupgrade recover` again"));
+                }
                 match refused {
                     None => refused = Some(error),
                     // The first is the failure of the whole; it is not hidden by these.
@@ -47,6 +51,7 @@ pub fn recover(site: &Site, at_boot: AtBoot) -> Result<Vec<Standing>> {
         Some(error) => Err(error),
         None if at_boot == AtBoot::Yes => Ok(standings),
         None => {
+            watch_over(site, &office.dir, &office.journal);
             sweep_ended(site, &mut office)?;
             for standing in &standings {
                 keep::carry_out(site, &mut office, &standing.tx);
@@ -58,7 +63,6 @@ pub fn recover(site: &Site, at_boot: AtBoot) -> Result<Vec<Standing>> {
 
 /// Settles one transaction; `None` when somebody else has done it meanwhile.
 fn settle_one(site: &Site, office: &mut Office, tx: &TxId, at_boot: AtBoot) -> Result<Option<Standing>> {
-    let beginning = lock_begin(&office.dir)?;
     let lock = match lock_tx(&office.dir, tx) {
         Err(error) if error.fault == Fault::Locked => {
             let mut standing = Standing::of(&tell(&office.journal, tx)?);
@@ -67,7 +71,6 @@ fn settle_one(site: &Site, office: &mut Office, tx: &TxId, at_boot: AtBoot) -> R
         }
         taken => taken?,
     };
-    drop(beginning);
     let Office { dir, tmp, store, journal, .. } = office;
     let told = tell(journal, tx)?;
     if told.state.ended().is_some() {
@@ -83,11 +86,7 @@ fn settle_one(site: &Site, office: &mut Office, tx: &TxId, at_boot: AtBoot) -> R
     }
     drop(driver);
     drop(lock);
-    let standing = Standing::of(&tell(journal, tx)?);
-    if at_boot == AtBoot::No && matches!(standing.place, Place::Unconfirmed { .. }) {
-        keep_watch(site, tx)?;
-    }
-    Ok(Some(standing))
+    Ok(Some(Standing::of(&tell(journal, tx)?)))
 }
 
 /// What has ended holds no unit back, even if its process died before it had removed what held it.

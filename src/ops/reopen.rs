@@ -7,7 +7,8 @@ use crate::engine::{self, Ground, Target, World};
 use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
-use crate::store::ObjectId;
+use crate::store::{ObjectId, Stamps};
+use crate::sys::clock;
 use crate::tx::{Action, State, TaskId};
 
 /// Makes the world of a transaction again, from what it journaled when it began: the plan as it was then.
@@ -20,6 +21,9 @@ pub(super) fn reopen<'a>(journal: &dyn Journal, ground: Ground<'a>, tx: &TxId, s
         let mut bound = engine::bind_on(&ground, read, Some(&begun.lists))?;
         bound.leave_out(&begun.left_out);
         let mut world = World::new(ground, bound, tx.to_string())?;
+        if begun.runner.boot_id != clock::boot_id() {
+            world.stamps = Stamps::SayNothing;
+        }
         if let Some(undone) = begun.undoes.first() {
             world.target = target(&world, &tell(journal, &undone.parse()?)?)?;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::office::Told;
 use super::{Down, Place, Standing};
-use crate::engine::of_quiesce;
+use crate::engine::{of_quiesce, remaining, until};
 use crate::error::Error;
 use crate::journal::Recorded;
 use crate::tx::{Action, Event, Goal, Heading, Progress, Reason, State, Task, TaskId};
@@ -108,8 +108,8 @@ fn place(state: &State) -> Place {
     if let Some(task) = state.on_hold() {
         return Place::OnHold { task: task.clone() };
     }
-    if let Some(Event::Awaiting { until, .. }) = state.awaiting() {
-        return Place::Unconfirmed { until: until.clone() };
+    if let Some(awaiting) = state.awaiting() {
+        return Place::Unconfirmed { until: until(awaiting), left: remaining(awaiting) };
     }
     if !state.is_settled() {
         return Place::Abandoned;

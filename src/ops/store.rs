@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Site;
 use super::keep::{Asks, kept, refuse_pruned};
 use super::look::which;
-use super::office::{Office, Reading, store_lock, tell};
+use super::office::{Office, Reading, patiently, store_lock, tell};
 use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, format};
 use crate::name::TxId;
@@ -40,7 +40,7 @@ impl Looking {
         if site.dir.is_dir() {
             format::check(&site.dir)?;
         }
-        let sharing = Lock::share_if_there(&store_lock(&site.dir), "the store")?;
+        let sharing = patiently(site, || Lock::share_if_there(&store_lock(&site.dir), "the store"))?;
         let store = Store::open_read_only(&site.dir)?.ok_or_else(|| nothing_yet(site))?;
         Ok(Looking { store, _sharing: sharing })
     }

@@ -66,6 +66,11 @@ pub trait Resource: Send + Sync {
         self.restore(cx, manifest)
     }
 
+    /// Whether a capture or its proof writes all of it down once more for a while.
+    fn copies(&self) -> bool {
+        false
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
         false

@@ -39,6 +39,8 @@ impl PathResource {
             exclude: texts(&self.exclude)?,
             left_out: cx.left_out.clone(),
             secret: texts(&self.secret)?,
+            stamps: cx.stamps,
+            replaced: cx.replaced,
         })
     }
 }

@@ -76,8 +76,24 @@ pub trait Step: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Bytes that it needs free, and where.
-    fn room(&self, _cx: &Context<'_>) -> Result<Vec<(PathBuf, u64)>> {
+    /// What it needs free, and where.
+    fn room(&self, _cx: &Context<'_>) -> Result<Vec<Room>> {
         Ok(Vec::new())
     }
+
+    /// Side copies that nothing needs any more once it has been undone: they go early where there is no room.
+    fn spent(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Room on a filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// A place on it.
+    pub path: PathBuf,
+    /// How many bytes.
+    pub bytes: u64,
+    /// For how many files.
+    pub files: u64,
 }

@@ -33,12 +33,16 @@ const BATCHES: usize = 32;
 /// Something that may have to be read.
 enum Item {
     Ready(Ready),
-    Read(Entry),
+    Read(Box<Entry>),
 }
 
 /// What goes into the manifest.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an allocation for each entry costs more than the room in a bounded batch"
+)]
 enum Ready {
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// As the base has it, with so many bytes of content.
     Same(Recorded, u64),
 }
@@ -199,19 +203,19 @@ impl Walking<'_> {
             Whose::Mount => {
                 self.shared.warn(format!("`{}` is a mount point: what is in it is not captured", shown(&entry.path.0)));
                 entry.mount = true;
-                return Ok(Some(Item::Ready(Ready::Entry(entry))));
+                return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
             }
             Whose::Ours => {}
         }
         if facts.kind == Type::Socket {
             self.shared
                 .warn(format!("`{}` is a socket: it is recorded and will not be restored", shown(&entry.path.0)));
-            return Ok(Some(Item::Ready(Ready::Entry(entry))));
+            return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
         }
         if entry.nlink > 1 {
             if let Some(first) = self.links.get(&facts.identity()) {
                 entry.link = Some(Bytes(first.clone()));
-                return Ok(Some(Item::Ready(Ready::Entry(entry))));
+                return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
             }
             self.links.insert(facts.identity(), entry.path.0.clone());
         }
@@ -221,11 +225,11 @@ impl Walking<'_> {
             return Ok(Some(Item::Ready(same)));
         }
         if facts.kind != Type::Dir {
-            return Ok(Some(Item::Read(entry)));
+            return Ok(Some(Item::Read(Box::new(entry))));
         }
         // A directory is read before what is in it, so that it cannot be gone while its entries are kept.
         match self.shared.complete(&mut entry) {
-            Ok(()) => Ok(Some(Item::Ready(Ready::Entry(entry)))),
+            Ok(()) => Ok(Some(Item::Ready(Ready::Entry(Box::new(entry))))),
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 walk.skip();
                 Ok(None)
@@ -241,7 +245,9 @@ impl Shared<'_> {
         for item in items {
             match item {
                 Item::Ready(ready) => entries.push(ready),
-                Item::Read(entry) => entries.extend(self.read_one(entry, buffer)?.map(Ready::Entry)),
+                Item::Read(entry) => {
+                    entries.extend(self.read_one(*entry, buffer)?.map(|entry| Ready::Entry(Box::new(entry))))
+                }
             }
         }
         Ok(entries)
@@ -325,7 +331,7 @@ impl Base {
         }
         let entry = old.into_entry()?;
         let same = entry.link.is_none() && !entry.torn && is_untouched(&entry, live, self.started);
-        Ok(if same && has_content(store, packer, &entry)? { Some(Ready::Entry(entry)) } else { None })
+        Ok(if same && has_content(store, packer, &entry)? { Some(Ready::Entry(Box::new(entry))) } else { None })
     }
 }
 

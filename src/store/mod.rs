@@ -16,7 +16,7 @@
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `patch`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `built`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -24,6 +24,7 @@
 
 mod archive;
 mod audit;
+mod built;
 mod capture;
 mod chunk;
 mod compare;
@@ -73,7 +74,7 @@ pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
 pub use side::{is_side_name, side_name, side_paths, sweep};
-pub use tree::Tree;
+pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
 /// How many threads work at once.

@@ -14,9 +14,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Store;
+use super::built::Built;
 use super::compare::Fix;
 use super::fetch::{Held, OnBad, Want, fetch, fetch_rest};
-use super::live::{Anchor, beneath, create, split};
+use super::live::{Anchor, Facts, beneath, create, split};
 use super::manifest::{Entry, Type};
 use super::meta;
 use super::object::{Bytes, ObjectId};
@@ -34,6 +35,8 @@ pub(crate) struct Staged {
     pub(crate) slots: HashMap<Vec<u8>, Vec<u8>>,
     /// What cannot be built, by path, and why.
     pub(crate) lost: Lost,
+    /// The files that are complete.
+    pub(crate) built: Built,
 }
 
 struct Stage<'a> {
@@ -55,6 +58,21 @@ struct Stage<'a> {
 struct BuiltFile<'a> {
     entry: &'a Entry,
     place: Vec<u8>,
+}
+
+/// Creates a file below `dir`; `near` is the directory that the last one was created in.
+fn create_near(dir: &OwnedFd, place: &[u8], near: &mut Option<(Vec<u8>, OwnedFd)>) -> rustix::io::Result<OwnedFd> {
+    let (parent, name) = split(place);
+    if parent.is_empty() {
+        return create(dir, name);
+    }
+    if near.as_ref().is_none_or(|(path, _)| path != parent) {
+        *near = Some((parent.to_vec(), beneath(dir, parent, OFlags::PATH | OFlags::DIRECTORY)?));
+    }
+    match near {
+        Some((_, fd)) => create(fd, name),
+        None => create(dir, place),
+    }
 }
 
 /// Whether it gets its metadata with its content: then it consists of one object.
@@ -111,7 +129,9 @@ fn builds(fixes: &[Fix]) -> impl Iterator<Item = &Entry> {
 }
 
 /// Bytes of objects that are held for the restore, so that they need not be read again.
-const HELD_BYTES: usize = 64 << 20;
+const HELD_BYTES: usize = 48 << 20;
+/// Where a restore needs more than this, holding so few of them would not pay.
+const WORTH_HOLDING: u64 = 4 * HELD_BYTES as u64;
 
 /// Reads and checks every object that building needs, and builds nothing. Returns bytes read and some of the objects;
 /// `None` when something cannot be built.
@@ -125,10 +145,12 @@ pub(crate) fn rehearse(
     for entry in builds(fixes).filter(|entry| entry.link.is_none() && !entry.mount) {
         wants_of((store, anchor), entry, (0, None), &mut wants, &mut bad)?;
     }
+    let total: u64 = wants.iter().map(|want| u64::from(want.place.length)).sum();
+    let room = if total <= WORTH_HOLDING { HELD_BYTES } else { 0 };
     let held = Mutex::new((0, Held::new()));
     let fetched = fetch(store, wants, OnBad::GoOn, tell, &|want, bytes| {
         let (size, held) = &mut *held.lock().unwrap_or_else(PoisonError::into_inner);
-        if *size + bytes.len() <= HELD_BYTES {
+        if *size + bytes.len() <= room {
             *size += bytes.len();
             held.insert(want.id, bytes.into());
         }
@@ -163,7 +185,7 @@ pub(crate) fn stage<'a>(
         let place = stage.place(entry);
         stage.begin(entry, &place, &mut bad)?;
     }
-    stage.fill(held, &mut bad, tell)?;
+    let built = stage.fill(held, &mut bad, tell)?;
     let lost = lost(store, builds(fixes), &bad)?;
     stage.open.clear();
     stage.parent = None;
@@ -189,7 +211,7 @@ pub(crate) fn stage<'a>(
     while let Some((dir, at)) = dirs.pop() {
         stage.complete(dir, &at)?;
     }
-    Ok(Staged { slots: stage.slots, lost })
+    Ok(Staged { slots: stage.slots, lost, built })
 }
 
 impl<'a> Stage<'a> {
@@ -287,27 +309,31 @@ impl<'a> Stage<'a> {
     }
 
     /// Reads, checks and writes the content.
-    fn fill(&mut self, held: &Held, bad: &mut HashMap<ObjectId, Error>, tell: &dyn Fn(u64, u64)) -> Result<()> {
+    fn fill(&mut self, held: &Held, bad: &mut HashMap<ObjectId, Error>, tell: &dyn Fn(u64, u64)) -> Result<Built> {
         let wants = std::mem::take(&mut self.wants);
         let (side, files) = (self.side, &self.files);
-        let fetched = fetch_rest(self.store, wants, held, OnBad::GoOn, tell, &|want, bytes| {
+        let built = Mutex::new(Built::default());
+        let write = |near: &mut Option<(Vec<u8>, OwnedFd)>, want: &Want<(u32, u64)>, bytes: &[u8]| {
             let (file, offset) = want.what_for;
             let BuiltFile { place, entry } = &files[file as usize];
-            let write = || -> std::io::Result<()> {
-                let file = File::from(create(&side.dir, place)?);
+            let mut write = || -> std::io::Result<()> {
+                let file = File::from(create_near(&side.dir, place, near)?);
                 match &entry.extents {
                     None => file.write_all_at(bytes, offset)?,
                     Some(extents) => write_data(&file, extents, bytes, offset)?,
                 }
                 if is_complete(entry) {
                     meta::apply_to_new(&file, entry)?;
+                    let facts = Facts::of(&file, b"")?;
+                    built.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &facts);
                 }
                 Ok(())
             };
             write().or_say(|| format!("cannot write `{}`", side.path.join(Bytes(place.clone()).to_string()).display()))
-        })?;
+        };
+        let fetched = fetch_rest(self.store, wants, held, OnBad::GoOn, tell, &write)?;
         bad.extend(fetched.bad);
-        Ok(())
+        Ok(built.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes away what was built of a file that cannot be built.

@@ -184,7 +184,10 @@ impl Store {
         }
         let fetched = fetch(self, wants, OnBad::GoOn, progress, &|_, _| Ok(()))?;
         if fetched.bad.is_empty() {
-            self.index.proved(&archives)?;
+            // What is not noted is only read once more.
+            if let Err(error) = self.index.proved(&archives) {
+                tracing::debug!("{error}");
+            }
             return Ok(fetched.bytes);
         }
         let bad: HashMap<ObjectId, Error> = fetched.bad.into_iter().collect();

@@ -67,7 +67,7 @@ pub fn sweep_beside(dir: &Path) {
     }
 }
 
-/// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were.
+/// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were. Durable when it returns.
 pub fn remove_beside(path: &Path) -> Result<()> {
     let dir = parent(path);
     let before = std::fs::symlink_metadata(dir);
@@ -80,8 +80,24 @@ pub fn remove_beside(path: &Path) -> Result<()> {
         };
         rustix::fs::utimensat(rustix::fs::CWD, dir, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
             .or_say(|| format!("cannot set the times of `{}`", dir.display()))?;
+        sync_dir(dir)?;
     }
     Ok(())
+}
+
+/// Everything that was written on the filesystem of `path`, and every name on it, is on disk when this returns. Where
+/// `path` is no directory, it is that of the nearest one above.
+pub fn sync_filesystem(path: &Path) -> Result<()> {
+    let is_dir = |path: &&Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let dir = path.ancestors().find(is_dir).unwrap_or(Path::new("/"));
+    match File::open(dir) {
+        Ok(dir) => rustix::fs::syncfs(&dir).or_say(|| format!("cannot sync the filesystem of `{}`", path.display())),
+        // It may be searched and not read.
+        Err(_) => {
+            rustix::fs::sync();
+            Ok(())
+        }
+    }
 }
 
 /// fsync of a directory.

@@ -7,6 +7,7 @@ pub mod hold;
 pub mod lock;
 pub mod mounts;
 pub mod process;
+pub mod reserve;
 pub mod scratch;
 pub mod signal;
 pub mod units;
