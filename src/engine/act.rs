@@ -30,6 +30,9 @@ struct Job<'j> {
 impl World<'_> {
     /// Does what `task` says.
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
+        if let Some(why) = &self.lost {
+            return Err(why.clone());
+        }
         self.make_scratch()?;
         // What was seen of resources counts as long as nothing else has run.
         if !matches!(task.action, Action::Restore | Action::Reinstate) {
@@ -289,7 +292,11 @@ impl World<'_> {
     fn prove_capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>) -> Result<Output> {
         let manifest = manifest_of(job.state, Action::Capture, &resource.name);
         let manifest = manifest.ok_or_else(|| Error::new(format!("`{}` was not captured", resource.name)))?;
-        let read = self.ground.store.prove_written(&[manifest], &self.telling(job))?;
+        let read = self.ground.store.prove_written(&[manifest], &self.telling(job));
+        let read = read.map_err(|error| match error.fault {
+            Fault::Damage => error.hint("try again: the next capture stores anew what is damaged"),
+            _ => error,
+        })?;
         let mut note = format!("{} read back", bytes(read));
         if self.bound.policy.prove != Some(Prove::Read) {
             let cx = self.cx(job, &resource.name, resource.line.as_deref());

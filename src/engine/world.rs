@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::bind::{Bound, Instance};
+use super::bind::{Bound, Instance, bind_on, read_plan};
 use super::flatten::VERSION;
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, Peers};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
+use crate::name::TxId;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
 use crate::store::{ObjectId, Replaced, Stamps, Store};
@@ -72,10 +73,14 @@ pub struct World<'a> {
     pub stamps: Stamps,
     /// Whether sizes are measured also where the last snapshot tells them.
     pub measures: bool,
+    /// Where the transaction's things were when it began: nothing is put back or swept elsewhere. Empty before that.
+    pub claims: Vec<String>,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
     /// The resource that was restored last, and to what, as long as nothing else has run.
     pub(super) restored: RefCell<Option<(String, ObjectId)>>,
+    /// Why the plan cannot be read: then nothing can be done, and that is what each task says.
+    pub(super) lost: Option<Error>,
 }
 
 /// What the variables stand for at one moment of a transaction.
@@ -100,10 +105,23 @@ impl<'a> World<'a> {
             target: Target::default(),
             stamps: Stamps::Count,
             measures: false,
+            claims: Vec::new(),
             paths: Vec::new(),
             restored: RefCell::default(),
+            lost: None,
         };
         world.paths = world.resource_paths()?;
+        Ok(world)
+    }
+
+    /// The world of a transaction whose plan cannot be read: what the journal alone tells can still be done, so that it
+    /// gets stuck, says why, and can be released.
+    pub fn of_lost_plan(ground: Ground<'a>, tx: &TxId, why: Error) -> Result<World<'a>> {
+        let nothing = format!("format = 1\nname = \"{}\"\n", tx.plan);
+        let read = read_plan(&nothing, Path::new("/"), &BTreeMap::new())?;
+        let bound = bind_on(&ground, read, None)?;
+        let mut world = World::new(ground, bound, tx.to_string())?;
+        world.lost = Some(why);
         Ok(world)
     }
 

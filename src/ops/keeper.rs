@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Site;
 use super::carry_on::settle;
 use super::office::{Office, Reading, lock_tx, tell};
-use super::reopen::reopen;
+use super::reopen::reopen_anyhow;
 use crate::engine::{Driver, remaining};
 use crate::error::{Fault, Result};
 use crate::journal::Journal;
@@ -120,7 +120,7 @@ fn take_back(site: &Site, tx: &TxId) -> Result<()> {
     if told.state.awaiting().is_none() && !is_being_taken_back(&told.state) {
         return Ok(());
     }
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     driver.turn_back_if_unconfirmed()?;

@@ -6,7 +6,7 @@ use super::carry_on::{finish, settle, settle_early};
 use super::keep;
 use super::keeper::watch_over;
 use super::office::{Office, lock_tx, make_room_first, refuse_lost_journal, sweep, tell};
-use super::reopen::reopen;
+use super::reopen::reopen_anyhow;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
 use crate::engine::{Driver, clear_holds, lock_path};
 use crate::error::{Error, Fault, OrSay, Result};
@@ -76,7 +76,7 @@ fn settle_one(site: &Site, office: &mut Office, tx: &TxId, at_boot: AtBoot) -> R
     if told.state.ended().is_some() {
         return Ok(None);
     }
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     driver.turn_back_if_unconfirmed()?;
@@ -126,7 +126,7 @@ fn sweep_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<()> {
         return Ok(());
     }
     let Ok(_lock) = lock_tx(dir, tx) else { return Ok(()) };
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     Driver::new(journal, world, tx.clone(), told.state, site.stop.clone()).sweep();
     Ok(())
 }
@@ -141,7 +141,7 @@ pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, 
         return Err(Error::new(format!("`{tx}` is not stuck"))
             .hint("only a stuck transaction is released; `txupgrade status` says where this one stands"));
     }
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let scratch = world.scratch();
     let copies = world.leftovers().into_iter().filter(|path| *path != scratch).collect();
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());

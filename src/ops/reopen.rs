@@ -24,12 +24,31 @@ pub(super) fn reopen<'a>(journal: &dyn Journal, ground: Ground<'a>, tx: &TxId, s
         if begun.runner.boot_id != clock::boot_id() {
             world.stamps = Stamps::SayNothing;
         }
+        world.claims = begun.claims.clone();
         if let Some(undone) = begun.undoes.first() {
             world.target = target(&world, &tell(journal, &undone.parse()?)?)?;
         }
         Ok(world)
     };
     again().map_err(|error| error.within(format!("cannot read the plan of `{tx}` back")))
+}
+
+/// The same for what is done to a transaction in any case: where its plan is damaged the world is one in which each task
+/// fails and says so.
+pub(super) fn reopen_anyhow<'a>(
+    journal: &dyn Journal,
+    ground: &dyn Fn() -> Ground<'a>,
+    tx: &TxId,
+    state: &State,
+) -> Result<World<'a>> {
+    match reopen(journal, ground(), tx, state) {
+        Err(why) if why.fault == Fault::Damage => {
+            let mut world = World::of_lost_plan(ground(), tx, why)?;
+            world.claims = state.begun().claims.clone();
+            Ok(world)
+        }
+        reopened => reopened,
+    }
 }
 
 /// What going back to before a committed transaction means: its manifests and its version stamp.

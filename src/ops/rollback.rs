@@ -4,7 +4,7 @@ use super::begin::{Extras, bases, begun, start_next};
 use super::carry_on::{finish, settle};
 use super::keep::refuse_pruned;
 use super::office::{Office, Reading, Told, lock_begin, lock_tx, tell};
-use super::reopen::{reopen, target};
+use super::reopen::{reopen, reopen_anyhow, target};
 use super::{Site, Standing, Through, Wait};
 use crate::engine::{self, Driver};
 use crate::error::{Error, Result};
@@ -197,7 +197,7 @@ fn turn_back(site: &Site, mut office: Office, tx: &TxId, extent: Extent) -> Resu
     if told.state.ended().is_some() {
         return Err(ended_meanwhile(tx));
     }
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     if driver.state().stuck().is_some() {

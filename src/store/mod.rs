@@ -10,7 +10,8 @@
 //! | `archive` | the `tar.zst` files and their frames |
 //! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
-//! | `manifest`, `recorded` | entries and heads; entries beside a live tree |
+//! | `manifest`, `judge` | entries and heads, and whether they make sense |
+//! | `recorded` | entries beside a live tree |
 //! | `fetch` | reading and checking many objects, each frame once |
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
@@ -34,6 +35,7 @@ mod dropped;
 mod export;
 mod fetch;
 mod index;
+mod judge;
 mod known;
 mod live;
 mod manifest;

@@ -117,7 +117,13 @@ impl Store {
     }
 
     fn judge(&self, proof: Proof) -> Result<u64> {
-        if proof.bad.is_empty() { Ok(proof.bytes) } else { Err(self.explain(&proof)?) }
+        if proof.bad.is_empty() {
+            return Ok(proof.bytes);
+        }
+        if self.tmp.is_some() {
+            self.index.forget_damaged(proof.bad.keys());
+        }
+        Err(self.explain(&proof)?)
     }
 
     fn read_all(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<Proof> {
@@ -129,14 +135,19 @@ impl Store {
         for &manifest in manifests {
             let head = self.stored_head(manifest)?;
             let damaged = || format!("the manifest of `{}` of `{}` is damaged", head.head.resource, head.head.tx);
-            self.each_object(&head, &mut |id| {
-                if needed.insert(id) {
-                    match self.index.find(id)? {
-                        Some(place) => wants.push(Want { place, id, what_for: () }),
-                        None => {
-                            bad.insert(id, Error::new(format!("the object `{id}` is not in the store")));
-                        }
-                    }
+            self.each_object(&head, &mut |id, found| {
+                if !needed.insert(id) {
+                    return Ok(());
+                }
+                let missing = || Error::new(format!("the object `{id}` is not in the store"));
+                let length = match found {
+                    Ok(length) => length,
+                    Err(why) => return Ok(drop(bad.insert(id, why))),
+                };
+                match self.index.find(id)?.ok_or_else(missing) {
+                    Ok(place) if place.length == length => wants.push(Want { place, id, what_for: () }),
+                    Ok(_) => drop(bad.insert(id, Error::new(format!("the object `{id}` has another length")))),
+                    Err(why) => drop(bad.insert(id, why)),
                 }
                 Ok(())
             })
@@ -166,7 +177,7 @@ impl Store {
             self.index.hurry()?;
             let mut needed = HashSet::new();
             for head in &heads {
-                self.each_object(head, &mut |id| {
+                self.each_object(head, &mut |id, _| {
                     needed.extend(self.index.find(id)?.map(|place| place.archive));
                     Ok(())
                 })?;
@@ -194,7 +205,7 @@ impl Store {
         let mut hit = false;
         for head in &heads {
             hit |= head.chunks.iter().any(|id| bad.contains_key(id));
-            self.each_object(head, &mut |id| {
+            self.each_object(head, &mut |id, _| {
                 hit |= bad.contains_key(&id);
                 Ok(())
             })?;
@@ -225,19 +236,19 @@ impl Store {
         Ok(intact.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Every object that a manifest needs beside its own chunks, which are read on the way.
-    fn each_object(&self, head: &StoredHead, each: &mut dyn FnMut(ObjectId) -> Result<()>) -> Result<()> {
+    /// Every object that a manifest needs beside its own chunks, which are read on the way, with its length. Where the list
+    /// of a file's objects is damaged, that file is hit: the list's first object then comes with what is wrong.
+    fn each_object(&self, head: &StoredHead, each: &mut dyn FnMut(ObjectId, Result<u32>) -> Result<()>) -> Result<()> {
         let mut entries = self.entries(head);
         while let Some(line) = entries.next_line()? {
             match content_of(line) {
                 Content::Nothing => {}
-                Content::Object(id) => each(id)?,
+                Content::Object(id, length) => each(id, Ok(length))?,
                 Content::More => {
                     let entry = read_entry(line)?;
-                    match chunks_of(self, &entry, &mut |id, _| each(id)) {
-                        // Only this file is hit.
-                        Err(error) if error.fault == Fault::Damage => entry.list.iter().try_for_each(|&id| each(id))?,
-                        done => done?,
+                    match (chunks_of(self, &entry, &mut |id, length| each(id, Ok(length))), entry.list.first()) {
+                        (Err(error), Some(&list)) if error.fault == Fault::Damage => each(list, Err(error))?,
+                        (done, _) => done?,
                     }
                 }
             }

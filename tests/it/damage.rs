@@ -61,6 +61,17 @@ fn noise(seed: u64, length: usize) -> String {
     bytes.iter().map(|byte| char::from(b' ' + byte % 90)).collect()
 }
 
+/// The archives, the oldest first.
+fn archives(bed: &Bed) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(bed.state().join("store/archives")).unwrap();
+    let mut all: Vec<PathBuf> = folders
+        .flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect();
+    all.sort_by_key(|path| path.metadata().unwrap().modified().unwrap());
+    all
+}
+
 /// The archive that holds an object, and where its frame is.
 fn holds(bed: &Bed, bytes: &[u8]) -> (PathBuf, u64) {
     let index = rusqlite::Connection::open(bed.state().join("store/index.db")).unwrap();
@@ -186,4 +197,96 @@ fn masked(said: &Said, bed: &Bed) -> String {
     let hashes = regex::Regex::new("[0-9a-f]{64}").unwrap();
     let bytes = regex::Regex::new("byte [0-9]+").unwrap();
     bytes.replace_all(&hashes.replace_all(&said.told(bed), "HASH"), "byte N").into_owned()
+}
+
+#[test]
+fn with_every_archive_gone_it_can_still_be_seen_and_released() {
+    let bed = bed();
+    bed.run(&["begin", "app.toml"]).ends(0);
+    bed.run(&["apply"]).ends(0);
+    for archive in archives(&bed) {
+        std::fs::remove_file(archive).unwrap();
+    }
+    let said = bed.run(&["status"]).ends(10);
+    assert!(said.out.contains("every step has run"), "{}", said.out);
+    bed.run(&["release", "app-1", "--leave-down"]).ends(1);
+    let said = bed.run(&["apply"]).ends(8);
+    assert!(said.told(&bed).contains("cannot read the plan of `app-1` back"), "{}", said.err);
+    let said = bed.run(&["rollback"]).ends(5);
+    insta::assert_snapshot!(masked(&said, &bed), @r"
+    app-1: turning back, as asked
+      prove the snapshot          TIME   failed: cannot read the plan of `app-1` back
+    app-1: stuck at `prove the snapshot`
+    error: app-1 is stuck: `prove the snapshot` failed
+      cause: cannot read the plan of `app-1` back
+      cause: the object `HASH` is not in the store
+      restored: nothing
+      not restored: `code`, `conf` and `db`
+    hint: `txupgrade store reindex` looks for it in every archive
+      kept down: `server`
+    hint: remove the cause, then `txupgrade rollback app-1` tries again
+    hint: `txupgrade rollback app-1 --partial` restores what is whole, and leaves the rest as it is
+    hint: once it is restored by hand, `txupgrade release app-1 --resume` (or `--leave-down`) closes it
+    ");
+    assert_eq!((bed.read("app/f00").as_str(), bed.read("log").as_str()), ("new\n", "stop\n"));
+    for verb in [&["status"][..], &["rollback", "--partial"], &["recover"], &["show"], &["history"]] {
+        let said = bed.run(verb);
+        assert!([0, 5, 10].contains(&said.status), "{verb:?}: {}\n{}", said.status, said.err);
+    }
+    let said = bed.run(&["store", "verify"]).ends(8);
+    insta::assert_snapshot!(regex::Regex::new("[0-9a-f]{64}").unwrap().replace_all(&said.out, "HASH"), @r"
+    app-1: cannot be put back: its plan is not in the store
+    app-1, `code`: cannot be put back: its manifest is not in the store
+    app-1, `conf`: cannot be put back: its manifest is not in the store
+    app-1, `db`: cannot be put back: its manifest is not in the store
+    ");
+    // What was stopped cannot be started again by a plan that is gone.
+    let said = bed.run(&["release", "app-1", "--resume"]).ends(8);
+    assert!(said.err.contains("cannot resume `server`"), "{}", said.err);
+    let said = bed.run(&["release", "app-1", "--leave-down"]).ends(0);
+    assert!(said.err.contains("app-1 is released"), "{}", said.err);
+    bed.run(&["status"]).ends(0);
+    // And the next one starts from nothing.
+    bed.run(&["run", "app.toml"]).ends(0);
+    bed.run(&["store", "verify"]).ends(8);
+}
+
+#[test]
+fn a_transaction_that_died_and_lost_its_plan_is_settled_as_stuck() {
+    let bed = bed();
+    let plan = bed.read("app.toml").replace("shell = '''", "shell = '''\nkill -9 $PPID; sleep 1");
+    bed.write("app.toml", &plan);
+    let _ = bed.run(&["run", "app.toml"]);
+    for archive in archives(&bed) {
+        std::fs::remove_file(archive).unwrap();
+    }
+    let said = bed.run(&["recover"]).ends(5);
+    assert!(said.err.contains("app-1 is stuck"), "{}", said.err);
+    bed.run(&["release", "app-1", "--leave-down"]).ends(0);
+    bed.run(&["recover"]).ends(0);
+}
+
+#[test]
+fn what_a_capture_took_over_and_is_damaged_is_found_by_the_proof_and_stored_anew_the_next_time() {
+    let bed = bed();
+    bed.run(&["snapshot", "app.toml"]).ends(0);
+    let (archive, frame) = holds(&bed, noise(3, 3000).as_bytes());
+    flip(&archive, frame + 100);
+    let said = bed.run(&["begin", "app.toml"]).ends(1);
+    insta::assert_snapshot!(masked(&said, &bed).lines().filter(|line| line.starts_with("hint")).collect::<Vec<_>>().join("\n"), @r"
+    hint: `txupgrade store verify` lists all damage
+    hint: try again: the next capture stores anew what is damaged
+    ");
+    assert!(said.err.contains("nothing was changed"), "{}", said.err);
+    bed.run(&["begin", "app.toml"]).ends(0);
+    bed.run(&["apply"]).ends(0);
+    bed.run(&["rollback"]).ends(0);
+    assert_eq!(bed.read("app/f03"), noise(3, 3000));
+    // One of another size than it was is not built upon at all.
+    let (archive, _) = holds(&bed, noise(3, 3000).as_bytes());
+    let bytes = std::fs::read(&archive).unwrap();
+    std::fs::write(&archive, &bytes[..bytes.len() - 900]).unwrap();
+    bed.run(&["run", "app.toml"]).ends(0);
+    bed.run(&["rollback", "--yes"]).ends(0);
+    assert_eq!(bed.read("app/f03"), noise(3, 3000));
 }

@@ -166,6 +166,24 @@ impl Index {
         self.absorb()
     }
 
+    /// Drops the rows of objects that no archive holds whole, so that they are written again: also on disk, where that
+    /// is not what is at hand. It only saves the next capture from building on them.
+    pub(crate) fn forget_damaged<'o>(&self, objects: impl Iterator<Item = &'o ObjectId>) {
+        let store = self.archives.parent().expect("the archives are in the store");
+        let forget = || -> rusqlite::Result<()> {
+            let mut db = Connection::open(store.join("index.db"))?;
+            db.busy_timeout(std::time::Duration::from_secs(60))?;
+            let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            for id in objects {
+                tx.prepare_cached("DELETE FROM object WHERE id = ?1")?.execute([id.as_bytes()])?;
+            }
+            tx.commit()
+        };
+        if let Err(error) = forget() {
+            tracing::warn!("the index keeps objects that are damaged: {error}");
+        }
+    }
+
     fn start_from(&self, db: Connection) {
         let mut state = self.lock();
         state.present.clear();

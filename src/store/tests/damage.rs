@@ -43,6 +43,15 @@ fn a_flipped_bit_is_named_and_nothing_is_written() {
     assert_eq!(read, 5000 + (3 << 20));
     flip(&world, ObjectId::of(&noise(1, 5000)));
     world.reopen();
+    let verified = world.store.verify(Sample::All, &[], &|_, _| Ok(())).unwrap();
+    let damaged = &verified.damage[0];
+    assert_eq!((verified.damage.len(), damaged.objects.len()), (1, 85));
+    assert!(damaged.objects.contains(&ObjectId::of(&noise(1, 5000))));
+    assert!(damaged.what[0].starts_with("its BLAKE3 is `"), "{:?}", damaged.what);
+    let hit = &verified.hit[0];
+    assert_eq!((hit.tx.as_str(), hit.resource.as_str(), hit.place.as_str(), hit.files), ("notes-1", "code", "/app", 2));
+    assert_eq!(hit.names, ["a", "b"]);
+    world.reopen();
     let error = world.store.prove(&[captured.manifest], &|_, _| ()).unwrap_err();
     assert_eq!(error.fault, Fault::Damage);
     insta::assert_snapshot!(world.shown(&error), @"the snapshot is damaged: 85 of its objects cannot be read: the frame at byte N of the archive `HASH` cannot be read: Restored data doesn't match checksum: the BLAKE3 of the archive `HASH` is `HASH`: `/app/a` of `code` cannot be restored: `/app/b` of `code` cannot be restored");
@@ -58,15 +67,6 @@ fn a_flipped_bit_is_named_and_nothing_is_written() {
     }
     // Nothing is left beside it either.
     assert_eq!(std::fs::read_dir(world.path("live")).unwrap().count(), 1);
-    world.reopen();
-    let verified = world.store.verify(Sample::All, &[], &|_, _| Ok(())).unwrap();
-    let damaged = &verified.damage[0];
-    assert_eq!((verified.damage.len(), damaged.objects.len()), (1, 85));
-    assert!(damaged.objects.contains(&ObjectId::of(&noise(1, 5000))));
-    assert!(damaged.what[0].starts_with("its BLAKE3 is `"), "{:?}", damaged.what);
-    let hit = &verified.hit[0];
-    assert_eq!((hit.tx.as_str(), hit.resource.as_str(), hit.place.as_str(), hit.files), ("notes-1", "code", "/app", 2));
-    assert_eq!(hit.names, ["a", "b"]);
     // What is still right need not be read from the store.
     write(&root.join("a"), noise(1, 5000));
     write(&root.join("b"), noise(2, 3 << 20));

@@ -12,6 +12,7 @@ use crate::resource::{Captured, Changes};
 
 mod damage;
 mod flips;
+mod forged;
 mod odd;
 mod shelf;
 mod trees;
