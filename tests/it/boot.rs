@@ -393,8 +393,6 @@ fn units_of_every_sort_are_stopped_and_brought_back_as_they_were() {
       quiesce units               TIME stopped leaves.service, once.service, listens.service, listens.socket
     warning: `leaves.service` is stopped and has left running: PID sleep 1234
       resume units                TIME up: listens.socket, listens.service, once.service, leaves.service
-    warning: after a reboot `units` would stay down until somebody calls `txupgrade recover`; with `txupgrade recover --install` every boot does
-    warning: `leaves.service` is stopped and has left running: PID sleep 1234
     ");
     assert_eq!(active(&node), before);
     assert_nothing_held(&node);
@@ -410,7 +408,6 @@ fn units_of_every_sort_are_stopped_and_brought_back_as_they_were() {
       resume units                TIME up: flaps.service
     error: resume of `units` failed; everything was rolled back and rechecked
       cause: `flaps.service` came up and died within 1s
-    warning: after a reboot `units` would stay down until somebody calls `txupgrade recover`; with `txupgrade recover --install` every boot does
     hint: `journalctl -u flaps.service` says more
     hint: its output is in `txupgrade log odd-2 units`; after a fix, `txupgrade run /etc/odd.toml` again
     ");
@@ -425,7 +422,6 @@ fn units_of_every_sort_are_stopped_and_brought_back_as_they_were() {
       resume units                TIME up: hangs.service
     error: quiesce `units` failed; nothing was changed
       cause: `systemctl stop -- hangs.service` was stopped after 3s: it did not end in time
-    warning: after a reboot `units` would stay down until somebody calls `txupgrade recover`; with `txupgrade recover --install` every boot does
     hint: `journalctl -u hangs.service` says more
     hint: its output is in `txupgrade log odd-3 units`; after a fix, `txupgrade run /etc/odd.toml` again
     ");
