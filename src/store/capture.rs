@@ -37,10 +37,6 @@ enum Item {
 }
 
 /// What goes into the manifest.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an allocation for each entry costs more than the room in a bounded batch"
-)]
 enum Ready {
     Entry(Box<Entry>),
     /// As the base has it, with so many bytes of content.

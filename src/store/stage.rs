@@ -281,7 +281,10 @@ impl<'a> Stage<'a> {
                 let mut file = None;
                 if entry.object.is_none() || entry.extents.is_some() {
                     let made = File::from(create(dir, name).or_say(cannot.clone())?);
-                    made.set_len(entry.size).or_say(cannot.clone())?;
+                    // One of pieces is as long as they are together.
+                    if entry.list.is_empty() || entry.extents.is_some() {
+                        made.set_len(entry.size).or_say(cannot.clone())?;
+                    }
                     file = Some(made);
                 }
                 if entry.mount {

@@ -142,7 +142,10 @@ impl Store {
                 let missing = || Error::new(format!("the object `{id}` is not in the store"));
                 let length = match found {
                     Ok(length) => length,
-                    Err(why) => return Ok(drop(bad.insert(id, why))),
+                    Err(why) => {
+                        bad.insert(id, why);
+                        return Ok(());
+                    }
                 };
                 match self.index.find(id)?.ok_or_else(missing) {
                     Ok(place) if place.length == length => wants.push(Want { place, id, what_for: () }),
