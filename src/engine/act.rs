@@ -36,7 +36,7 @@ impl World<'_> {
         }
         let rechecked = task.action == Action::Recheck;
         self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
-        let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
+        let job = Job { task, state, moment: self.moment(task, state), log: self.log(task, state)?, stop };
         match self.act_on(&job) {
             Ok(mut output) => {
                 output.note = job.log.masked(&output.note);
@@ -296,9 +296,8 @@ impl World<'_> {
             }
         }
         let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
-        let manifest = |(task, output): (&TaskId, &Output)| {
-            Some((task.subject.clone(), output.manifest.as_ref()?.parse().ok()?))
-        };
+        let manifest =
+            |(task, output): (&TaskId, &Output)| Some((task.subject.clone(), output.manifest.as_ref()?.parse().ok()?));
         let manifests: Vec<(String, ObjectId)> = captured.filter_map(manifest).collect();
         // What an undo leaves to be restored is not known before it has run.
         let undoes = job.state.forward().any(|(task, _)| self.has_undo(&task.id));
