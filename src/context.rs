@@ -14,9 +14,10 @@ use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::plan::Scope;
 use crate::resource::Resource;
-use crate::store::Store;
+use crate::store::{Replaced, Stamps, Store};
 use crate::sys::process::{Exit, Log};
 use crate::sys::signal::Stop;
+use crate::tx::Unit;
 
 /// Which way the transaction goes; commands get it as `TXUPGRADE_DIRECTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,14 @@ pub struct Context<'a> {
     pub left_out: Vec<PathBuf>,
     /// Paths in what a step replaces that stay as they are, because nothing captured them (absolute, as claimed).
     pub kept: Vec<PathBuf>,
+    /// Whether the times of files tell what has not changed since the capture.
+    pub stamps: Stamps,
+    /// What becomes of what a restore replaces.
+    pub replaced: Replaced,
+    /// What this quiesce had found before it stopped anything.
+    pub units: Vec<Unit>,
+    /// The state directory.
+    pub state: PathBuf,
     /// Where objects are kept.
     pub store: &'a Store,
     /// Where the output of programs goes.
@@ -123,6 +132,10 @@ impl Context<'_> {
             tmp: self.tmp.clone(),
             left_out: self.left_out.clone(),
             kept: Vec::new(),
+            stamps: self.stamps,
+            replaced: self.replaced,
+            units: Vec::new(),
+            state: self.state.clone(),
             store: self.store,
             log: self.log,
             stop: self.stop,

@@ -16,7 +16,7 @@ use crate::plan::{Fields, List, Plan, Report, Scope};
 use crate::quiesce::{self, Quiesce};
 use crate::resource::{self, Resource};
 use crate::step::{self, Step};
-use crate::store::Store;
+use crate::store::{Replaced, Stamps, Store};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
 
@@ -109,6 +109,10 @@ impl Fixture {
             tmp: self.dir.path().join("state/tmp/own"),
             left_out: Vec::new(),
             kept: Vec::new(),
+            stamps: Stamps::Count,
+            replaced: Replaced::KeptAside,
+            units: Vec::new(),
+            state: self.dir.path().join("state"),
             store: &self.store,
             log: &self.log,
             stop: &self.stop,

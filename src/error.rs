@@ -72,10 +72,28 @@ impl Error {
         self
     }
 
+    /// The first `most` causes, and how many more there are: where every file of a tree is one, a person is not shown
+    /// all of them.
+    pub fn first_causes(&self, most: usize) -> (&[String], usize) {
+        // A line that says that there is one more says less than that one.
+        let shown = if self.causes.len() <= most + 1 { self.causes.len() } else { most };
+        (&self.causes[..shown], self.causes.len() - shown)
+    }
+
     /// Says which kind of failure it is.
     pub fn fault(mut self, fault: Fault) -> Error {
         self.fault = fault;
         self
+    }
+
+    /// Whether a filesystem that has no room left, or a quota that is used up, is the cause.
+    pub fn is_no_room(&self) -> bool {
+        // In the system's own words, which end with its number for it; and in SQLite's.
+        let said = |cause: &String| {
+            let numbers = [libc::ENOSPC, libc::EDQUOT].map(|number| format!("(os error {number})"));
+            numbers.iter().any(|number| cause.ends_with(number)) || cause.ends_with("database or disk is full")
+        };
+        self.causes.iter().any(said)
     }
 
     /// A new statement on top; the old one becomes its first cause. Hints and fault are kept.
@@ -87,13 +105,15 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// The statement and its causes on one line, for logs; the terminal shows a line each.
+    /// The statement and its first causes on one line, for logs; the terminal shows a line each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 6;
         f.write_str(&self.statement)?;
-        for cause in &self.causes {
+        let (shown, more) = self.first_causes(SHOWN);
+        for cause in shown {
             write!(f, ": {cause}")?;
         }
-        Ok(())
+        if more > 0 { write!(f, ": and {more} more") } else { Ok(()) }
     }
 }
 
@@ -114,5 +134,20 @@ impl<T, E: fmt::Display> OrSay<T> for std::result::Result<T, E> {
 impl<T> OrSay<T> for Option<T> {
     fn or_say<S: Into<String>>(self, say: impl FnOnce() -> S) -> Result<T> {
         self.ok_or_else(|| Error::new(say()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_by_what_the_system_and_sqlite_say() {
+        let because = |cause: &dyn fmt::Display| Error::new("cannot write").because(cause).within("cannot restore");
+        assert!(because(&std::io::Error::from_raw_os_error(libc::ENOSPC)).is_no_room());
+        assert!(because(&rustix::io::Errno::DQUOT).is_no_room());
+        assert!(because(&"database or disk is full").is_no_room());
+        assert!(!because(&std::io::Error::from_raw_os_error(libc::EIO)).is_no_room());
+        assert!(!Error::new("(os error 28)").is_no_room());
     }
 }

@@ -210,7 +210,7 @@ mod tests {
             (Commit, ended(Outcome::RolledBack), failed.clone(), Some(2), 3),
             (Commit, Place::Captured, None, None, 10),
             (Commit, Place::OnHold { task: task() }, None, None, 10),
-            (Commit, Place::Unconfirmed { until: String::new() }, None, None, 10),
+            (Commit, Place::Unconfirmed { until: String::new(), left: None }, None, None, 10),
             (Commit, ended(Outcome::RolledBack), Some(Reason::NotConfirmed), None, 3),
             (Capture, Place::Captured, None, None, 0),
             (Capture, ended(Outcome::Aborted), failed.clone(), None, 1),

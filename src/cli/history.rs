@@ -100,6 +100,7 @@ pub(super) fn outcome(past: &Past, paint: Paint) -> String {
         (Place::Ended { outcome: Outcome::Released, .. }, _) => paint.warn("released"),
         (Place::Captured | Place::Applied, _) => paint.warn("open"),
         (Place::OnHold { .. }, _) => paint.bad("on hold"),
+        (Place::Unconfirmed { left: None, .. }, _) => paint.bad("not confirmed"),
         (Place::Unconfirmed { .. }, _) => paint.warn("unconfirmed"),
         (Place::Stuck { .. }, _) => paint.bad("stuck"),
         (Place::Abandoned, _) => paint.bad("interrupted"),

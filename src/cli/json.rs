@@ -76,7 +76,10 @@ pub(crate) fn stands(standing: &Standing) -> Value {
     match &standing.place {
         Place::Ended { unsound, .. } => object["unsound"] = json!(unsound),
         Place::OnHold { task } => object["task"] = json!(task),
-        Place::Unconfirmed { until } => object["until"] = json!(until),
+        Place::Unconfirmed { until, left } => {
+            object["until"] = json!(until);
+            object["left"] = json!(left.map(seconds));
+        }
         Place::Stuck { task, restored, not_restored } => {
             object["task"] = json!(task);
             object["restored"] = json!(restored);
@@ -162,7 +165,8 @@ fn open(open: &Open) -> Value {
         "tasks_done": open.done.0,
         "tasks": open.done.1,
         "pid": open.pid,
-        "kept_down": open.down.iter().map(|task| &task.subject).collect::<Vec<_>>(),
+        "kept_down": open.down.iter().map(|down| &down.quiesce).collect::<Vec<_>>(),
+        "units_down": open.down.iter().flat_map(|down| &down.units).collect::<Vec<_>>(),
         "steps_missing": open.missing,
     });
     extend(&mut object, more);

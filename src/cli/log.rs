@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
@@ -11,7 +10,7 @@ use super::apply::tx;
 use super::{Answer, Cx, exit, json};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::name::TxId;
-use crate::ops::{self, Listener};
+use crate::ops::{self, Listener, LogFile};
 
 /// With `--json` no more than this is shown of a log: its end.
 const SHOWN: u64 = 1 << 20;
@@ -52,7 +51,7 @@ impl Log {
             if logs.files.len() > 1 {
                 cx.ui.data(heading(&file.task, index > 0).as_bytes());
             }
-            copy(cx, &file.path)?;
+            copy(cx, file)?;
         }
         let talk = if logs.files.is_empty() {
             format!("no program of {} has said anything\n", logs.tx)
@@ -79,9 +78,9 @@ fn heading(task: &str, again: bool) -> String {
     format!("{}==> {task} <==\n", if again { "\n" } else { "" })
 }
 
-fn copy(cx: &Cx, path: &Path) -> Result<()> {
-    let said = || format!("cannot read `{}`", path.display());
-    let mut file = File::open(path).or_say(said)?;
+fn copy(cx: &Cx, log: &LogFile) -> Result<()> {
+    let said = || format!("cannot read `{}`", log.path.display());
+    let mut file = File::open(&log.path).or_say(said)?.take(log.shown);
     let mut chunk = vec![0; 1 << 16];
     loop {
         let count = file.read(&mut chunk).or_say(said)?;
@@ -108,7 +107,7 @@ fn follow(cx: &Cx, named: Option<&TxId>, task: Option<&str>) -> Result<Answer> {
 pub(super) fn json_answer(logs: &ops::Logs) -> Result<Answer> {
     let mut files = Vec::new();
     for file in &logs.files {
-        let (text, bytes) = end_of(&file.path)?;
+        let (text, bytes) = end_of(file)?;
         files.push(json!({
             "task": file.task, "path": file.path.to_string_lossy(), "bytes": bytes, "cut": bytes > SHOWN, "text": text,
         }));
@@ -117,13 +116,13 @@ pub(super) fn json_answer(logs: &ops::Logs) -> Result<Answer> {
     Ok(Answer { json, data: String::new(), talk: String::new(), exit: exit::DONE })
 }
 
-fn end_of(path: &Path) -> Result<(String, u64)> {
-    let said = || format!("cannot read `{}`", path.display());
-    let mut file = File::open(path).or_say(said)?;
-    let bytes = file.metadata().or_say(said)?.len();
+fn end_of(log: &LogFile) -> Result<(String, u64)> {
+    let said = || format!("cannot read `{}`", log.path.display());
+    let mut file = File::open(&log.path).or_say(said)?;
+    let bytes = log.shown;
     file.seek(SeekFrom::Start(bytes.saturating_sub(SHOWN))).or_say(said)?;
     let mut end = Vec::new();
-    file.take(SHOWN).read_to_end(&mut end).or_say(said)?;
+    file.take(SHOWN.min(bytes)).read_to_end(&mut end).or_say(said)?;
     Ok((String::from_utf8_lossy(&end).into_owned(), bytes))
 }
 

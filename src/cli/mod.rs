@@ -9,6 +9,7 @@ mod exit;
 mod json;
 mod report;
 mod ui;
+mod voice;
 mod words;
 
 mod apply;
@@ -50,6 +51,7 @@ use crate::sys::signal::Stop;
 use exit::Asked;
 use report::{Answered, More, Steps};
 use ui::{Loudness, Ui, When};
+use voice::Voice;
 
 /// Upgrades self-hosted server applications as transactions
 ///
@@ -185,7 +187,10 @@ impl Cx {
         let missing = ops::look::steps_missing(&self.looking(), &standing.tx).unwrap_or_default();
         let steps = if missing.is_empty() { Steps::Done } else { Steps::Missing };
         let asked = if exit == exit::DONE { Answered::Done } else { Answered::NotDone };
-        report::standing(standing, More { plan, steps, asked }, &self.zone, self.ui.err)
+        // What was shown as it came is not told twice.
+        let mut standing = standing.clone();
+        standing.warnings.retain(|warning| !self.ui.has_warned(warning));
+        report::standing(&standing, More { plan, steps, asked }, &self.zone, self.ui.err)
     }
 }
 
@@ -240,6 +245,7 @@ fn emit(ui: &Ui, json: bool, done: Result<Answer>) -> u8 {
     if ui.loudness != Loudness::Quiet || answer.exit != exit::DONE {
         ui.say(&answer.talk);
     }
+    Voice.heard();
     match ui.unwritten() {
         Some(error) => {
             ui.say(&report::error(&error, ui.err));
@@ -303,7 +309,7 @@ fn trace(verbose: u8) {
     };
     let set = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(|| Voice)
         .log_internal_errors(false)
         .try_init();
     // Only a second subscriber could be refused, and nobody has set a first.

@@ -9,15 +9,15 @@ use jiff::tz::TimeZone;
 
 use super::ui::Paint;
 use super::words;
-use crate::error::Error;
-use crate::ops::{Place, Standing};
+use crate::error::{Error, Fault};
+use crate::ops::{Down, Place, Standing};
 use crate::tx::{Action, Outcome, Reason, TaskId};
 
 /// An error as lines.
 pub(crate) fn error(error: &Error, paint: Paint) -> String {
     let mut text = Lines::new(paint);
     text.error(&error.statement);
-    text.causes(&error.causes);
+    text.causes(error);
     for hint in &error.hints {
         text.hint(hint);
     }
@@ -106,7 +106,11 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
             text.error(&format!("{} failed; {tx} is on hold", words::task(failed)));
             text.failure(standing);
         }
-        Place::Unconfirmed { until } => {
+        Place::Unconfirmed { left: None, .. } => {
+            text.plain(&format!("{tx} was not confirmed in time, and nothing has taken it back yet"));
+            text.noted(standing);
+        }
+        Place::Unconfirmed { until, .. } => {
             let until = words::moment(until, zone);
             text.plain(&format!("{tx} waits for its confirmation until {until}{}", course(standing)));
             text.noted(standing);
@@ -117,8 +121,7 @@ pub(crate) fn standing(standing: &Standing, more: More<'_>, zone: &TimeZone, pai
     }
     let open = !matches!(standing.place, Place::Ended { .. } | Place::Running);
     if open && !standing.down.is_empty() {
-        let down: Vec<String> = standing.down.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
-        text.plain(&format!("  kept down: {}", words::list(&down)));
+        text.plain(&format!("  kept down: {}", down(&standing.down)));
     }
     for (lead, line) in advice(standing, more.steps) {
         match lead {
@@ -181,13 +184,21 @@ pub(crate) fn advice(standing: &Standing, steps: Steps) -> Vec<(Lead, String)> {
             };
             vec![next(again), back]
         }
+        Place::Unconfirmed { left: None, .. } => vec![next("`txupgrade recover` takes it back now".to_owned())],
         Place::Unconfirmed { .. } => vec![next(format!("`txupgrade confirm {tx}` keeps it")), back],
-        Place::Stuck { .. } => vec![
-            hint(format!("remove the cause, then `txupgrade rollback {tx}` tries again")),
-            hint(format!(
+        Place::Stuck { task, .. } => {
+            let damaged = standing.failure.iter().chain(&standing.others);
+            let damaged = damaged.filter(|(failed, why)| failed == task && why.fault == Fault::Damage);
+            let unproved = damaged.filter(|(failed, _)| failed.action == Action::Prove).count() > 0;
+            let partial =
+                format!("`txupgrade rollback {tx} --partial` restores what is whole, and leaves the rest as it is");
+            let mut all = vec![hint(format!("remove the cause, then `txupgrade rollback {tx}` tries again"))];
+            all.extend(unproved.then(|| hint(partial)));
+            all.push(hint(format!(
                 "once it is restored by hand, `txupgrade release {tx} --resume` (or `--leave-down`) closes it"
-            )),
-        ],
+            )));
+            all
+        }
         Place::Abandoned => vec![next("`txupgrade recover` settles it".to_owned())],
         Place::Running => vec![next(format!("`txupgrade log {tx} --follow` shows what it does"))],
     }
@@ -271,9 +282,16 @@ impl Lines {
         self.lead("", &lead, statement);
     }
 
-    fn causes(&mut self, causes: &[String]) {
-        for cause in causes {
-            self.lead("  ", "cause:", cause);
+    fn cause(&mut self, cause: &str) {
+        self.lead("  ", "cause:", cause);
+    }
+
+    fn causes(&mut self, error: &Error) {
+        const SHOWN: usize = 12;
+        let (shown, more) = error.first_causes(SHOWN);
+        shown.iter().for_each(|cause| self.cause(cause));
+        if more > 0 {
+            self.cause(&format!("and {more} more, which `--json` lists"));
         }
     }
 
@@ -312,8 +330,8 @@ impl Lines {
     /// The first failure's causes, what else failed, warnings, and the first failure's hints.
     fn failure(&mut self, standing: &Standing) {
         if let Some((_, failure)) = &standing.failure {
-            self.causes(std::slice::from_ref(&failure.statement));
-            self.causes(&failure.causes);
+            self.cause(&failure.statement);
+            self.causes(failure);
         }
         self.others(standing);
         let lead = self.paint.warn("warning:");
@@ -359,8 +377,8 @@ impl Lines {
             },
         }
         if let Some((_, failure)) = &standing.failure {
-            self.causes(std::slice::from_ref(&failure.statement));
-            self.causes(&failure.causes);
+            self.cause(&failure.statement);
+            self.causes(failure);
         }
         self.others(standing);
         let lead = self.paint.warn("warning:");
@@ -393,8 +411,8 @@ impl Lines {
             _ => self.error(&format!("{tx} is stuck: {} failed", words::task(task))),
         }
         if let Some((_, failure)) = &standing.failure {
-            self.causes(std::slice::from_ref(&failure.statement));
-            self.causes(&failure.causes);
+            self.cause(&failure.statement);
+            self.causes(failure);
         }
         self.others(standing);
         self.plain(&format!("  restored: {}", subjects(restored)));
@@ -404,8 +422,9 @@ impl Lines {
         for warning in &standing.warnings {
             self.lead("", &lead, warning);
         }
-        for (_, failure) in standing.failure.iter().chain(&standing.others) {
-            for hint in &failure.hints {
+        let hints = || standing.failure.iter().chain(&standing.others).flat_map(|(_, failure)| &failure.hints);
+        for (index, hint) in hints().enumerate() {
+            if !hints().take(index).any(|before| before == hint) {
                 self.hint(hint);
             }
         }
@@ -422,6 +441,15 @@ pub(crate) fn subjects(tasks: &[TaskId]) -> String {
         })
         .collect();
     if names.is_empty() { "nothing".to_owned() } else { words::list(&names) }
+}
+
+/// What is kept down: `stop` (shop.service, web.service).
+pub(crate) fn down(down: &[Down]) -> String {
+    let one = |down: &Down| match down.units.as_slice() {
+        [] => format!("`{}`", words::clean(&down.quiesce)),
+        units => format!("`{}` ({})", words::clean(&down.quiesce), words::clean(&units.join(", "))),
+    };
+    words::list(&down.iter().map(one).collect::<Vec<_>>())
 }
 
 /// Whether a task is about programs of the plan, whose output is then kept.

@@ -27,10 +27,12 @@ fn at(place: Place) -> Standing {
 
 #[test]
 fn what_is_kept_down_is_named_where_it_stands_open() {
-    let down = vec![TaskId::new(crate::tx::Action::Quiesce, "door"), TaskId::new(crate::tx::Action::Quiesce, "server")];
+    let units = vec!["web.service".to_owned(), "shop.service".to_owned()];
+    let down =
+        vec![Down { quiesce: "door".to_owned(), units: Vec::new() }, Down { quiesce: "server".to_owned(), units }];
     let standing = Standing { down, ..at(Place::Captured) };
     let text = reads(&standing);
-    assert!(text.contains("\n  kept down: `door` and `server`\n"), "{text}");
+    assert!(text.contains("\n  kept down: `door` and `server` (web.service, shop.service)\n"), "{text}");
 }
 
 fn ended(outcome: Outcome) -> Standing {
@@ -297,11 +299,17 @@ fn on_hold_at_a_check() {
 
 #[test]
 fn unconfirmed_says_until_when() {
-    let standing = at(Place::Unconfirmed { until: "2026-11-21T03:25:19.5Z".to_owned() });
+    let left = Some(Duration::from_secs(600));
+    let standing = at(Place::Unconfirmed { until: "2026-11-21T03:25:19.5Z".to_owned(), left });
     insta::assert_snapshot!(reads(&standing), @r"
     notes-3 waits for its confirmation until 2026-11-21 03:25:19: 1.4.2 -> 2.0.0 in 12 s, down for 4.0 s
       next: `txupgrade confirm notes-3` keeps it
       next: `txupgrade rollback notes-3` puts everything back
+    ");
+    let standing = at(Place::Unconfirmed { until: "2026-11-21T03:25:19.5Z".to_owned(), left: None });
+    insta::assert_snapshot!(reads(&standing), @r"
+    notes-3 was not confirmed in time, and nothing has taken it back yet
+      next: `txupgrade recover` takes it back now
     ");
 }
 

@@ -9,7 +9,7 @@ use super::ui::Paint;
 use super::{Answer, Cx, exit, json, words};
 use crate::error::{Error, Fault, Result};
 use crate::name::TxId;
-use crate::ops::{self, RollbackOptions, RollbackPreview, Through};
+use crate::ops::{self, RollbackOptions, RollbackPreview, Through, Undoing};
 use crate::tx::Extent;
 
 /// Turn an open transaction back, or undo a committed one
@@ -46,26 +46,26 @@ pub(super) struct Rollback {
 
 impl Rollback {
     pub(super) fn perform(self, cx: &Cx) -> Result<Answer> {
-        let named = self.tx.as_ref();
         let through = if self.through { Through::Later } else { Through::OnlyThis };
         if self.dry_run {
-            let preview = ops::rollback_preview(&cx.looking(), named, through)?;
+            let preview = ops::rollback_preview(&cx.looking(), self.tx.as_ref(), through)?;
             return Ok(dry_run(&preview, cx.ui.out, cx.ui.err));
         }
-        let open = ops::look::open(&cx.looking())?;
-        let turns_back = named.map_or(!open.is_empty(), |tx| open.contains(tx));
-        if !turns_back && !self.yes && !self.agreed(cx, through)? {
+        // Asked once: what is open and what was committed last may change while somebody is asked.
+        let (tx, turns_back) = ops::rollback_of(&cx.looking(), self.tx.as_ref())?;
+        if !turns_back && !self.yes && !self.agreed(cx, &tx, through)? {
             return Err(Error::new("nothing was changed: you did not say yes"));
         }
         let extent = if self.partial { Extent::Partial } else { Extent::Whole };
-        let standing = ops::rollback(&cx.acting(), named, RollbackOptions { extent, through })?;
+        let undoing = if turns_back { Undoing::NotAsked } else { Undoing::Agreed };
+        let standing = ops::rollback(&cx.acting(), &tx, RollbackOptions { extent, through, undoing })?;
         let asked = if turns_back { Asked::TurnBack } else { Asked::Commit };
         Ok(cx.stands(asked, &standing, None))
     }
 
     /// Asks whether a committed transaction is to be undone, after showing what that changes.
-    fn agreed(&self, cx: &Cx, through: Through) -> Result<bool> {
-        let preview = ops::rollback_preview(&cx.looking(), self.tx.as_ref(), through)?;
+    fn agreed(&self, cx: &Cx, tx: &TxId, through: Through) -> Result<bool> {
+        let preview = ops::rollback_preview(&cx.looking(), Some(tx), through)?;
         if !preview.later.is_empty() && through == Through::OnlyThis {
             // It will be refused, with better reasons than a question could give.
             return Ok(true);

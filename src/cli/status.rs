@@ -46,7 +46,10 @@ pub(super) fn render(open: &Open, now: Timestamp, zone: &TimeZone, paint: Paint)
         Place::Captured => paint.warn("open: everything is captured and proved"),
         Place::Applied => paint.warn("open: every step has run"),
         Place::OnHold { task } => paint.bad(&format!("on hold: {} failed", words::task(task))),
-        Place::Unconfirmed { until } => {
+        Place::Unconfirmed { left: None, .. } => {
+            paint.bad("was not confirmed in time, and nothing has taken it back yet")
+        }
+        Place::Unconfirmed { until, .. } => {
             paint.warn(&format!("waits for its confirmation until {}", words::moment(until, zone)))
         }
         Place::Stuck { task, .. } => paint.bad(&format!("stuck: {} failed", words::task(task))),
@@ -83,8 +86,7 @@ pub(super) fn render(open: &Open, now: Timestamp, zone: &TimeZone, paint: Paint)
         line("not restored:", report::subjects(not_restored));
     }
     if !open.down.is_empty() {
-        let down: Vec<String> = open.down.iter().map(|task| format!("`{}`", words::clean(&task.subject))).collect();
-        line("kept down:", words::list(&down));
+        line("kept down:", report::down(&open.down));
     }
     let waits = matches!(standing.place, Place::Captured | Place::OnHold { .. });
     if waits && !open.missing.is_empty() {

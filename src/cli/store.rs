@@ -154,6 +154,9 @@ pub(super) fn verified(verified: &Verified, paint: Paint) -> Answer {
             data.push_str(&format!("  {count} cannot be read: {}\n", some(&names, names.len() as u64)));
         }
     }
+    for wrong in &verified.index {
+        data.push_str(&format!("{}\n", words::clean(wrong)));
+    }
     for hit in &verified.hit {
         let of = match (hit.tx.as_str(), hit.resource.as_str()) {
             ("", _) => format!("manifest {}", hit.manifest),
@@ -180,11 +183,15 @@ pub(super) fn verified(verified: &Verified, paint: Paint) -> Answer {
     let talk = if verified.is_sound() {
         format!("what was read is whole: {read}\n")
     } else {
-        format!(
-            "{} the store is damaged: read {read}\n{} move a damaged archive out of `store/archives`: the next snapshot then writes its objects anew\n",
-            paint.bad("error:"),
-            paint.hint("hint:")
-        )
+        let mut talk = format!("{} the store is damaged: read {read}\n", paint.bad("error:"));
+        let mut hint = |line: &str| talk.push_str(&format!("{} {line}\n", paint.hint("hint:")));
+        if !verified.index.is_empty() {
+            hint("`txupgrade store reindex` makes the index anew from the archives");
+        }
+        if !verified.damage.is_empty() {
+            hint("`txupgrade store reindex` forgets what cannot be read: the next snapshot then writes it anew");
+        }
+        talk
     };
     let damage: Vec<Value> = verified
         .damage
@@ -203,7 +210,7 @@ pub(super) fn verified(verified: &Verified, paint: Paint) -> Answer {
         .collect();
     let fields = json!({
         "archives": verified.archives, "of": verified.of, "objects": verified.objects, "bytes": verified.bytes,
-        "manifests": verified.manifests, "damage": damage, "hit": hit,
+        "manifests": verified.manifests, "damage": damage, "index": verified.index, "hit": hit,
     });
     Answer { json: json::object("store-verify", exit, fields), data, talk, exit }
 }

@@ -51,13 +51,18 @@ fn later() -> Timestamp {
 
 /// The status of one transaction, for people; its JSON is validated on the way.
 fn status_of(account: &Account) -> Answer {
-    let answer = status::answer(&[Open::of(account)], later(), &TimeZone::UTC, Paint::Plain);
+    status_of_open(&Open::of(account))
+}
+
+fn status_of_open(open: &Open) -> Answer {
+    let answer = status::answer(std::slice::from_ref(open), later(), &TimeZone::UTC, Paint::Plain);
     valid(&answer.json);
     answer
 }
 
 fn shown(account: &Account) -> String {
-    let logs = vec![LogFile { task: "apply migrate".to_owned(), path: PathBuf::from("/s/logs/apply-migrate.log") }];
+    let logs =
+        vec![LogFile { task: "apply migrate".to_owned(), path: PathBuf::from("/s/logs/apply-migrate.log"), shown: 0 }];
     let shown = Shown::of(account, PathBuf::from("/s/logs"), logs);
     valid(&json::shown(&shown, 0));
     show::render(&shown, later(), &TimeZone::UTC, Paint::Plain)
@@ -206,9 +211,15 @@ fn status_of_one_that_is_stuck() {
 fn status_of_one_that_waits_for_its_confirmation() {
     let mut notebook = Notebook::new();
     let tx = notebook.unconfirmed("notes");
-    let answer = status_of(&account(&notebook, &tx));
-    assert_eq!(answer.exit, 10);
-    insta::assert_snapshot!(answer.data, @r"
+    let mut open = Open::of(&account(&notebook, &tx));
+    let mut with = |left: Option<u64>| {
+        let until = "2026-11-21T03:10:09.5Z".to_owned();
+        open.standing.place = Place::Unconfirmed { until, left: left.map(Duration::from_secs) };
+        let answer = status_of_open(&open);
+        assert_eq!(answer.exit, 10);
+        answer.data
+    };
+    insta::assert_snapshot!(with(Some(600)), @r"
     notes-1: waits for its confirmation until 2026-11-21 03:10:09
       purpose:      upgrade by /etc/txupgrade/notes.toml
       version:      1.4.2
@@ -217,6 +228,15 @@ fn status_of_one_that_waits_for_its_confirmation() {
       kept down:    `stop`
       next: `txupgrade confirm notes-1` keeps it
       next: `txupgrade rollback notes-1` puts everything back
+    ");
+    insta::assert_snapshot!(with(None), @r"
+    notes-1: was not confirmed in time, and nothing has taken it back yet
+      purpose:      upgrade by /etc/txupgrade/notes.toml
+      version:      1.4.2
+      begun:        2026-11-21 03:00:00
+      since:        1 min 51 s
+      kept down:    `stop`
+      next: `txupgrade recover` takes it back now
     ");
 }
 
@@ -587,7 +607,11 @@ fn errors_and_the_small_commands_are_valid_objects() {
 }
 
 fn ops_logs(path: &Path) -> crate::ops::Logs {
-    let files = vec![LogFile { task: "apply migrate".to_owned(), path: path.to_owned() }];
+    let files = vec![LogFile {
+        task: "apply migrate".to_owned(),
+        path: path.to_owned(),
+        shown: path.metadata().unwrap().len(),
+    }];
     crate::ops::Logs { tx: "notes-1".parse().unwrap(), files }
 }
 
@@ -690,6 +714,7 @@ fn damage_in_the_store_is_named() {
             what: vec!["it is missing".to_owned()],
             objects: vec![id("cd")],
         }],
+        index: vec!["what the index says of 3 objects of the archive `cd` is wrong".to_owned()],
         hit: vec![crate::store::Hit {
             tx: "notes-1".to_owned(),
             resource: "code".to_owned(),
@@ -707,9 +732,11 @@ fn damage_in_the_store_is_named() {
     archive abababababababababababababababababababababababababababababababab is damaged
       it is missing
       1 object cannot be read: `cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd`
+    what the index says of 3 objects of the archive `cd` is wrong
     notes-1, `code` (/opt/notes): 12 files cannot be put back: `bin/tool` and 11 more
     error: the store is damaged: read 3 of 4 archives, 120 objects, 1.2 MB
-    hint: move a damaged archive out of `store/archives`: the next snapshot then writes its objects anew
+    hint: `txupgrade store reindex` makes the index anew from the archives
+    hint: `txupgrade store reindex` forgets what cannot be read: the next snapshot then writes it anew
     ");
 }
 

@@ -3,7 +3,7 @@
 //! Data goes to stdout, everything said to a person to stderr. Promise: a terminal that is closed, full or slow to
 //! close is no reason to fail; nothing here panics or returns an error for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::io::{self, BufRead as _, ErrorKind, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::voice::{Screen, Voice};
 use super::words;
 use crate::error::Error;
 use crate::monitor::Monitor;
@@ -128,6 +129,8 @@ pub(crate) struct Ui {
     err_is_terminal: bool,
     can_ask: bool,
     unwritten: Arc<Mutex<Option<io::Error>>>,
+    /// The warnings that the monitor has shown.
+    warned: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Ui {
@@ -143,11 +146,13 @@ impl Ui {
             err_is_terminal: err_is_terminal && !wishes.dumb,
             can_ask: err_is_terminal && io::stdin().is_terminal(),
             unwritten: Arc::default(),
+            warned: Arc::default(),
         }
     }
 
     /// Writes data to stdout.
     pub(crate) fn data(&self, bytes: &[u8]) {
+        Voice.heard();
         let mut out = io::stdout().lock();
         if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
             lock(&self.unwritten).get_or_insert(error);
@@ -156,8 +161,8 @@ impl Ui {
 
     /// Says something to a person.
     pub(crate) fn say(&self, text: &str) {
-        // A terminal that is gone is no reason to stop.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = Voice.write_all(text.as_bytes());
+        Voice.heard();
     }
 
     /// What kept data from being written, unless it is only that nobody reads it any more.
@@ -171,6 +176,11 @@ impl Ui {
     /// Whether nobody reads stdout any more.
     pub(crate) fn nobody_reads(&self) -> bool {
         lock(&self.unwritten).is_some()
+    }
+
+    /// Whether the monitor has shown this warning already.
+    pub(crate) fn has_warned(&self, line: &str) -> bool {
+        lock(&self.warned).contains(line)
     }
 
     /// Whether a question can be asked: stdin and stderr are terminals.
@@ -194,7 +204,9 @@ impl Ui {
     /// The monitor that shows a transaction on stderr.
     pub(crate) fn monitor(&self) -> Arc<dyn Monitor> {
         let bars = if self.err_is_terminal && self.loudness != Loudness::Quiet { Bars::Drawn } else { Bars::None };
-        Arc::new(Terminal::new(Box::new(io::stderr()), self.err, self.loudness, bars))
+        let mut terminal = Terminal::new(Box::new(Voice), self.err, self.loudness, bars);
+        terminal.warned = Arc::clone(&self.warned);
+        Arc::new(terminal)
     }
 }
 
@@ -213,6 +225,7 @@ pub(crate) struct Terminal {
     paint: Paint,
     loudness: Loudness,
     bars: Bars,
+    warned: Arc<Mutex<HashSet<String>>>,
 }
 
 struct Inner {
@@ -227,7 +240,7 @@ impl Terminal {
     /// Writes lines to `sink`.
     fn new(sink: Box<dyn Write + Send>, paint: Paint, loudness: Loudness, bars: Bars) -> Terminal {
         let inner = Inner { sink, bar: None, began: HashMap::new(), about: String::new() };
-        Terminal { inner: Mutex::new(inner), paint, loudness, bars }
+        Terminal { inner: Mutex::new(inner), paint, loudness, bars, warned: Arc::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -244,7 +257,8 @@ impl Inner {
     fn line(&mut self, line: &str) {
         let Inner { sink, bar, .. } = self;
         let mut write = || {
-            let _ = writeln!(sink, "{line}").and_then(|()| sink.flush());
+            // In one piece: a bar may be drawn in between.
+            let _ = sink.write_all(format!("{line}\n").as_bytes()).and_then(|()| sink.flush());
         };
         match bar {
             Some(bar) => bar.suspend(write),
@@ -268,7 +282,7 @@ impl Monitor for Terminal {
         inner.began.insert((tx.clone(), task.to_owned()), Instant::now());
         inner.about = words::clean(task).into_owned();
         if self.bars == Bars::Drawn {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            let bar = ProgressBar::with_draw_target(None, screen());
             bar.set_style(spinner());
             bar.set_message(inner.about.clone());
             bar.enable_steady_tick(Duration::from_millis(100));
@@ -303,6 +317,7 @@ impl Monitor for Terminal {
     }
 
     fn warn(&self, line: &str) {
+        lock(&self.warned).insert(line.to_owned());
         self.inner().line(&format!("{} {}", self.paint.warn("warning:"), words::clean(line)));
     }
 
@@ -311,7 +326,7 @@ impl Monitor for Terminal {
         if inner.bar.is_none() && inner.about.is_empty() && self.bars == Bars::Drawn {
             // Work outside of a transaction: upkeep of the store.
             inner.about = words::clean(what).into_owned();
-            inner.bar = Some(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)));
+            inner.bar = Some(ProgressBar::with_draw_target(None, screen()));
         }
         let Some(bar) = &inner.bar else { return };
         if total > 0 && bar.length() != Some(total) {
@@ -337,6 +352,10 @@ impl Drop for Terminal {
             bar.finish_and_clear();
         }
     }
+}
+
+fn screen() -> ProgressDrawTarget {
+    ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), 10)
 }
 
 fn spinner() -> ProgressStyle {
@@ -441,6 +460,7 @@ mod tests {
             err_is_terminal: false,
             can_ask: false,
             unwritten: Arc::new(Mutex::new(Some(error))),
+            warned: Arc::default(),
         };
         assert_eq!(ui(io::Error::from(ErrorKind::BrokenPipe)).unwritten(), None);
         assert_eq!(ui(io::Error::from_raw_os_error(5)).unwritten(), None);

@@ -4,18 +4,19 @@
 //! transaction cannot be told from one of a live transaction.
 
 use super::bind::Instance;
-use super::flatten::{ROOM, SNAPSHOT, VERSION, of_resource, of_step};
+use super::flatten::{ROOM, SNAPSHOT, VERSION, of_quiesce, of_resource, of_step};
 use super::world::{Moment, World};
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, default_timeout, run};
 use crate::error::{Error, Fault, Result};
 use crate::plan::{Expect, Prove};
+use crate::quiesce::Quiesce;
 use crate::resource::{Captured, Changes, Claim, Resource};
 use crate::step::Step;
 use crate::store::ObjectId;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
-use crate::tx::{Action, Heading, Output, State, TaskId};
+use crate::tx::{Action, Extent, Heading, Output, State, TaskId};
 
 /// What a task has at hand.
 struct Job<'j> {
@@ -29,6 +30,9 @@ struct Job<'j> {
 impl World<'_> {
     /// Does what `task` says.
     pub(super) fn act(&self, task: &TaskId, state: &State, stop: &Stop) -> Result<Output> {
+        if let Some(why) = &self.lost {
+            return Err(why.clone());
+        }
         self.make_scratch()?;
         // What was seen of resources counts as long as nothing else has run.
         if !matches!(task.action, Action::Restore | Action::Reinstate) {
@@ -37,7 +41,11 @@ impl World<'_> {
         let rechecked = task.action == Action::Recheck;
         self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task, state)?, stop };
-        match self.act_on(&job) {
+        let acted = self.act_on(&job).and_then(|output| {
+            // The journal is about to say that it is done, and a power cut must not take it back.
+            if task.action.changes_live() { self.sync().map(|()| output) } else { Ok(output) }
+        });
+        match acted {
             Ok(mut output) => {
                 output.note = job.log.masked(&output.note);
                 output.warnings.iter_mut().for_each(|warning| *warning = job.log.masked(warning));
@@ -102,6 +110,11 @@ impl World<'_> {
         found.ok_or_else(|| Error::new(format!("the plan has no resource `{name}`")))
     }
 
+    fn quiesce(&self, name: &str) -> Result<&Instance<dyn Quiesce>> {
+        let found = self.bound.quiesces.iter().find(|quiesce| quiesce.name == name);
+        found.ok_or_else(|| Error::new(format!("the plan has no quiesce `{name}`")))
+    }
+
     fn check(&self, name: &str) -> Result<&Instance<dyn Check>> {
         let found = self.bound.checks.iter().find(|check| check.name == name);
         found.ok_or_else(|| Error::new(format!("the plan has no check `{name}`")))
@@ -138,6 +151,10 @@ impl World<'_> {
                     let mut output = step.kind.require(&cx)?;
                     output.warnings.extend(warnings);
                     return Ok(output);
+                }
+                if let Some(name) = subject.strip_prefix(&of_quiesce("")) {
+                    let quiesce = self.quiesce(name)?;
+                    return quiesce.kind.remember(&self.cx(job, name, quiesce.line.as_deref()));
                 }
                 self.ask(job, subject)
             }
@@ -275,7 +292,11 @@ impl World<'_> {
     fn prove_capture(&self, job: &Job<'_>, resource: &Instance<dyn Resource>) -> Result<Output> {
         let manifest = manifest_of(job.state, Action::Capture, &resource.name);
         let manifest = manifest.ok_or_else(|| Error::new(format!("`{}` was not captured", resource.name)))?;
-        let read = self.ground.store.prove_written(&[manifest], &self.telling(job))?;
+        let read = self.ground.store.prove_written(&[manifest], &self.telling(job));
+        let read = read.map_err(|error| match error.fault {
+            Fault::Damage => error.hint("try again: the next capture stores anew what is damaged"),
+            _ => error,
+        })?;
         let mut note = format!("{} read back", bytes(read));
         if self.bound.policy.prove != Some(Prove::Read) {
             let cx = self.cx(job, &resource.name, resource.line.as_deref());
@@ -301,7 +322,6 @@ impl World<'_> {
         let manifests: Vec<(String, ObjectId)> = captured.filter_map(manifest).collect();
         // What an undo leaves to be restored is not known before it has run.
         let undoes = job.state.forward().any(|(task, _)| self.has_undo(&task.id));
-
         let (mut read, mut rest) = (0, Vec::new());
         for (name, manifest) in manifests {
             if undoes {
@@ -317,7 +337,8 @@ impl World<'_> {
             }
         }
         read += self.ground.store.prove(&rest, &self.telling(job))?;
-        Ok(Output::note(format!("{} read", bytes(read))))
+        let warnings = self.ground.store.index_astray().into_iter().collect();
+        Ok(Output { note: format!("{} read", bytes(read)), warnings, ..Output::default() })
     }
 
     fn has_undo(&self, task: &TaskId) -> bool {
@@ -333,9 +354,11 @@ impl World<'_> {
 
     fn quiesce_or_resume(&self, job: &Job<'_>) -> Result<Output> {
         let subject = job.task.subject.as_str();
-        let found = self.bound.quiesces.iter().find(|quiesce| quiesce.name == subject);
-        let quiesce = found.ok_or_else(|| Error::new(format!("the plan has no quiesce `{subject}`")))?;
-        let cx = self.cx(job, subject, quiesce.line.as_deref());
+        let quiesce = self.quiesce(subject)?;
+        let mut cx = self.cx(job, subject, quiesce.line.as_deref());
+        let remembered = job.state.output(&TaskId::new(Action::Require, of_quiesce(subject)));
+        cx.units = remembered.map(|output| output.units.clone()).unwrap_or_default();
+        let cx = cx;
         if job.task.action == Action::Resume {
             return quiesce.kind.resume(&cx);
         }
@@ -364,7 +387,21 @@ impl World<'_> {
     fn restore(&self, job: &Job<'_>, resource: &Instance<dyn Resource>, manifest: ObjectId) -> Result<Output> {
         let cx = self.cx(job, &resource.name, resource.line.as_deref());
         self.refuse_elsewhere(resource, job.state)?;
-        let changes = resource.kind.restore(&cx, manifest)?;
+        let restored = match job.state.extent() {
+            Extent::Whole => resource.kind.restore(&cx, manifest),
+            Extent::Partial => resource.kind.salvage(&cx, manifest),
+        };
+        let mut warnings = Vec::new();
+        let changes = match restored {
+            Err(error) if error.is_no_room() => {
+                warnings.push(format!(
+                    "there is no room to restore `{}` beside what it replaces, which goes first",
+                    resource.name
+                ));
+                self.restore_without_room(resource, manifest, &cx, job.state)
+            }
+            done => done,
+        }?;
         if !resource.kind.precaptures() {
             // Programs of its own may have run.
             self.ground.store.forget_compared();
@@ -375,7 +412,7 @@ impl World<'_> {
             1 => "1 item put back".to_owned(),
             many => format!("{many} items put back"),
         };
-        Ok(Output::note(note))
+        Ok(Output { note, warnings, ..Output::default() })
     }
 
     /// A directory above a resource may have become a symlink since: then its path leads to what is not the resource.
@@ -413,7 +450,7 @@ impl World<'_> {
         if changes.is_empty() {
             return Ok(Output::note("as it was"));
         }
-        Err(Error::new(format!("`{name}` is not as it was")).because(first_names(&changes)))
+        Err(names(&changes).into_iter().fold(Error::new(format!("`{name}` is not as it was")), Error::because))
     }
 }
 
@@ -429,13 +466,20 @@ fn answer(name: &str, finding: Finding) -> Result<Output> {
     Err(Error::new(format!("the check `{name}` does not pass")).because(finding.found))
 }
 
-fn first_names(changes: &Changes) -> String {
-    const SHOWN: usize = 5;
-    let mut names: Vec<String> = changes.items.iter().take(SHOWN).map(|change| format!("`{}`", change.name)).collect();
-    if changes.items.len() > SHOWN {
-        names.push(format!("and {} more", changes.items.len() - SHOWN));
+/// What differs: a few names in a line, many in a line each, of which a person is then shown the first.
+fn names(changes: &Changes) -> Vec<String> {
+    const IN_A_LINE: usize = 5;
+    // What is journaled has to be read again each time.
+    const NAMED: usize = 10_000;
+    let names: Vec<String> = changes.items.iter().take(NAMED).map(|change| format!("`{}`", change.name)).collect();
+    if names.len() <= IN_A_LINE {
+        return vec![format!("it differs in {}", names.join(", "))];
     }
-    format!("it differs in {}", names.join(", "))
+    let mut lines: Vec<String> = names.into_iter().map(|name| format!("it differs in {name}")).collect();
+    if changes.items.len() > NAMED {
+        lines.push(format!("and in {} more", changes.items.len() - NAMED));
+    }
+    lines
 }
 
 /// A number of bytes as people read it: `312 MB` (powers of ten).

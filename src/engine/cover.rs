@@ -7,12 +7,13 @@ use super::bind::Instance;
 use super::world::World;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::resource::Resource;
-use crate::step::Step;
-use crate::sys::mounts;
+use crate::resource::{Changes, Claim, Resource};
+use crate::step::{Room, Step};
+use crate::store::{ObjectId, Replaced};
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
-use crate::tx::{Action, Output, Purpose, State};
+use crate::sys::{files, mounts};
+use crate::tx::{Action, Output, Purpose, State, TaskId};
 
 impl World<'_> {
     /// Refuses a step that would drop what no resource captures and nothing carries, or that has a mount point inside.
@@ -151,38 +152,45 @@ impl World<'_> {
 
     /// Whether the filesystems at hand can take what this transaction will write.
     pub(super) fn require_room(&self, state: &State) -> Result<Output> {
-        let mut needs: Vec<(PathBuf, u64, String)> = Vec::new();
-        let mut store = 0;
+        let mut needs = Vec::new();
+        let (mut store, mut aside) = (0, 0);
         for (index, resource) in self.bound.resources.iter().enumerate() {
-            let probe =
-                state.output(&crate::tx::TaskId::new(Action::Require, super::flatten::of_resource(&resource.name)));
+            let probe = state.output(&TaskId::new(Action::Require, super::flatten::of_resource(&resource.name)));
             let size = probe.and_then(|output| output.bytes).unwrap_or_default();
             store += self.forecast(resource, size);
+            if resource.kind.copies() {
+                aside = aside.max(size);
+            }
             // A restore writes beside: at most everything that was there, next to what the upgrade left.
             if let Some(root) = self.paths[index].first() {
-                needs.push((root.clone(), size / 4, format!("a rollback of `{}`", resource.name)));
+                let room = Room { path: root.clone(), bytes: size / 4, files: 0 };
+                needs.push((room, format!("a rollback of `{}`", resource.name)));
             }
         }
-        if state.itinerary().purpose == Purpose::Upgrade {
+        let itinerary = state.itinerary();
+        if itinerary.purpose == Purpose::Upgrade {
             needs.extend(self.rooms_of_steps()?);
         }
-        needs.push((self.ground.dir.to_path_buf(), store, "the snapshot".to_owned()));
-        let room = enough(&needs)?;
+        // A log for each task, and some archives in folders of their own.
+        let tasks = itinerary.forward.len() + itinerary.backward.len();
+        let files = tasks as u64 + 16 + 2 * (store >> 28);
+        needs.push((Room { path: self.ground.dir.to_path_buf(), bytes: store + aside, files }, SNAPSHOT.to_owned()));
+        let room = enough(&needs, self.ground.dir)?;
         Ok(Output {
             bytes: Some(store),
-            note: format!("{} needed for the snapshot, {} free", bytes(store), bytes(room)),
+            note: format!("{} needed for the snapshot, {} free", bytes(store + aside), bytes(room)),
             ..Output::default()
         })
     }
 
-    fn rooms_of_steps(&self) -> Result<Vec<(PathBuf, u64, String)>> {
+    fn rooms_of_steps(&self) -> Result<Vec<(Room, String)>> {
         let log = Log::transient()?;
         let stop = Stop::never();
         let mut needs = Vec::new();
         for step in &self.bound.steps {
             let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
             let rooms = step.kind.room(&cx)?;
-            needs.extend(rooms.into_iter().map(|(path, bytes)| (path, bytes, format!("the step `{}`", step.name))));
+            needs.extend(rooms.into_iter().map(|room| (room, format!("the step `{}`", step.name))));
         }
         Ok(needs)
     }
@@ -192,36 +200,102 @@ impl World<'_> {
     pub(super) fn forecast(&self, resource: &Instance<dyn Resource>, size: u64) -> u64 {
         if self.bases.contains_key(&resource.name) { size / 4 } else { size }
     }
+
+    /// Restores a resource where there is no room to build beside what it replaces: what the upgrade wrote goes first.
+    pub(super) fn restore_without_room(
+        &self,
+        resource: &Instance<dyn Resource>,
+        manifest: ObjectId,
+        cx: &Context<'_>,
+        state: &State,
+    ) -> Result<Changes> {
+        // Whatever goes now has to come back from the store.
+        cx.store.prove(&[manifest], &|done, total| cx.monitor.progress(&cx.subject, done, total))?;
+        let root = self.claims_of(resource)?.into_iter().find_map(|claim| match claim {
+            Claim::Path(path) => Some(path),
+            Claim::Thing(_) => None,
+        });
+        if let Some(root) = &root {
+            self.make_room(state, root)?;
+        }
+        let mut cx = cx.with_scope(cx.scope.clone());
+        cx.replaced = Replaced::GoesFirst;
+        resource.kind.restore(&cx, manifest).map_err(|error| match root {
+            Some(root) if error.is_no_room() => {
+                error.hint(format!("make room on the filesystem of `{}`", root.display()))
+            }
+            _ => error,
+        })
+    }
+
+    /// Removes what the upgrade wrote and the way back has already put aside, on the filesystem of `root`: all that has
+    /// to come back is in the store, and was read and checked.
+    fn make_room(&self, state: &State, root: &Path) -> Result<()> {
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        let mut spent = Vec::new();
+        for step in &self.bound.steps {
+            let undone = TaskId::new(Action::Undo, &step.name);
+            if state.output(&undone).is_some() {
+                let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+                spent.extend(step.kind.spent(&cx)?);
+            }
+        }
+        for resource in &self.bound.resources {
+            let cx = self.context(&self.before(None), &resource.name, resource.line.as_deref(), &log, &stop);
+            spent.extend(resource.kind.leftovers(&cx)?);
+        }
+        let device = mounts::device(root)?;
+        spent.retain(|path| path.symlink_metadata().is_ok() && mounts::device(path).is_ok_and(|of| of == device));
+        spent.iter().try_for_each(|path| files::remove_beside(path))
+    }
 }
 
-/// Refuses when needs on one filesystem add up to more than it has. Returns what is free where the last one is.
-fn enough(needs: &[(PathBuf, u64, String)]) -> Result<u64> {
-    const RESERVE: u64 = 16 << 20;
-    let mut totals: Vec<(u64, u64, u64, Vec<&str>, &Path)> = Vec::new();
-    let mut last = 0;
-    for (path, need, what) in needs {
+/// Refuses when needs on one filesystem add up to more than it has. Returns what is free on that of the state directory.
+fn enough(needs: &[(Room, String)], dir: &Path) -> Result<u64> {
+    struct Total<'n> {
+        device: u64,
+        bytes: u64,
+        files: u64,
+        whats: Vec<&'n str>,
+        path: &'n Path,
+    }
+    let mut totals: Vec<Total<'_>> = Vec::new();
+    for (Room { path, bytes, files }, what) in needs {
         let device = mounts::device(path)?;
-        let free = mounts::free(path)?;
-        last = free;
-        match totals.iter_mut().find(|total| total.0 == device) {
+        match totals.iter_mut().find(|total| total.device == device) {
             Some(total) => {
-                total.1 += need;
-                total.3.push(what);
+                total.bytes += bytes;
+                total.files += files;
+                total.whats.push(what);
             }
-            None => totals.push((device, *need, free, vec![what], path)),
+            None => totals.push(Total { device, bytes: *bytes, files: *files, whats: vec![what], path }),
         }
     }
-    for (_, need, free, what, path) in totals {
-        if need > 0 && need + RESERVE > free {
-            return Err(Error::new(format!("there is not enough room for `{}`", path.display()))
-                .because(format!(
-                    "{} may be needed for {}, and {} are free",
-                    bytes(need + RESERVE),
-                    what.join(", "),
-                    bytes(free)
-                ))
-                .hint("make room, or put the state directory on a larger filesystem with --state-dir"));
+    for Total { device, bytes: need, files, whats, path } in totals {
+        let (free, inodes) = (mounts::free(path)?, mounts::free_inodes(path)?);
+        let need = if need > 0 { need + margin(path)? } else { 0 };
+        let (needed, are_free) = match inodes {
+            _ if need > free => (bytes(need), bytes(free)),
+            Some(inodes) if files > inodes => (format!("{files} inodes"), inodes.to_string()),
+            _ => continue,
+        };
+        let mut error = Error::new(format!("there is not enough room for `{}`", path.display()))
+            .because(format!("{needed} may be needed for {}, and {are_free} are free", whats.join(", ")))
+            .hint(format!("make room on the filesystem of `{}`", path.display()));
+        if mounts::device(dir)? == device {
+            error = error.hint("or put the state directory on a larger one with --state-dir");
         }
+        return Err(error);
     }
-    Ok(last)
+    mounts::free(dir)
 }
+
+/// What has to stay free beside what is forecast: for the journal, logs, and what others write meanwhile.
+fn margin(path: &Path) -> Result<u64> {
+    const MOST: u64 = 16 << 20;
+    Ok(MOST.min(mounts::size(path)? / 16))
+}
+
+/// What the room in the state directory is for.
+const SNAPSHOT: &str = "the snapshot";

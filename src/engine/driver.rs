@@ -10,8 +10,8 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::sys::signal::Stop;
-use crate::sys::{clock, files, process};
-use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Reason, Runner, State, TaskId};
+use crate::sys::{clock, files, hold, process, reserve, units};
+use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Outcome, Purpose, Reason, Runner, State, TaskId};
 
 /// Drives one transaction.
 pub struct Driver<'a> {
@@ -25,7 +25,7 @@ pub struct Driver<'a> {
 /// Where the loop stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drove {
-    /// There is nothing more to do now: it waits, is stuck, or has ended.
+    /// There is nothing more to do now: it waits, is stuck, has ended, or needs what is not up yet.
     Settled,
     /// On the way back, a second signal asked to leave the rest to `recover`.
     LeftToRecover,
@@ -70,6 +70,9 @@ impl<'a> Driver<'a> {
             .clone()
             .after(&event)
             .map_err(|illegal| Error::new(format!("`{}` is not in a state for this", self.tx)).because(illegal))?;
+        if settles_live(&event) && self.state.itinerary().purpose != Purpose::Snapshot {
+            self.world.sync()?;
+        }
         self.journal.append(&self.tx, &event)?;
         self.state = next;
         if let Some(line) = headline(&event) {
@@ -81,6 +84,11 @@ impl<'a> Driver<'a> {
     /// Takes over from a process that is gone: what it had under way is ended and noted as interrupted. Where it had
     /// nothing under way and the machine was not started anew, nothing is journaled.
     pub fn take_over(&mut self) -> Result<()> {
+        self.end_what_is_under_way()?;
+        self.wait_on_this_boot()
+    }
+
+    fn end_what_is_under_way(&mut self) -> Result<()> {
         let runner = Self::runner();
         let boot = if runner.boot_id == self.state.boot_id() { Boot::Same } else { Boot::Other };
         let task = self.state.in_flight().cloned();
@@ -99,12 +107,27 @@ impl<'a> Driver<'a> {
 
     /// Carries the transaction on until it waits, is stuck or has ended.
     pub fn drive(&mut self) -> Result<Drove> {
+        self.drive_through(|_, _, _| Ok(true))
+    }
+
+    /// The same as far as can be come while the machine boots, when no server is up.
+    pub fn drive_early(&mut self) -> Result<Drove> {
+        self.drive_through(World::is_early)
+    }
+
+    /// Carries it on until then, or until the first task that may not be run now. Where the machine is being shut down it
+    /// is left as by a crash.
+    fn drive_through(&mut self, may_run: impl Fn(&World<'a>, &State, &TaskId) -> Result<bool>) -> Result<Drove> {
         if !self.forward() {
             self.stop.reset();
         }
         loop {
             match self.state.next() {
+                Next::Run(task) if !may_run(&self.world, &self.state, &task)? => return Ok(Drove::Settled),
                 Next::Run(task) => {
+                    if self.stop.count() > 0 && units::going_down() {
+                        return Err(shut_down());
+                    }
                     if self.forward() && self.state.can_turn_back() {
                         if let Some(number) = self.stop.signal() {
                             self.turn_back(Reason::Signal { number })?;
@@ -144,6 +167,10 @@ impl<'a> Driver<'a> {
         let monitor = std::sync::Arc::clone(&self.world.ground.monitor);
         self.append(Event::Started { task: task.clone(), runner: Self::runner() })?;
         monitor.started(&self.tx, &task.to_string());
+        if !self.forward() {
+            // Whoever filled the disk must not keep programs and logs from the way back.
+            reserve::give_if_scarce(self.world.ground.dir);
+        }
         // On the way back, and once a finish step has begun, a signal is only noted.
         let stop = if self.forward() && self.state.can_turn_back() { self.stop.clone() } else { Stop::never() };
         match self.world.act(task, &self.state, &stop) {
@@ -154,6 +181,8 @@ impl<'a> Driver<'a> {
                 monitor.succeeded(&self.tx, &task.to_string(), &note);
                 warnings.iter().for_each(|warning| monitor.warn(warning));
             }
+            // That says nothing about the task; it is still under way, for `recover`.
+            Err(failure) if units::going_down() => return Err(shut_down().because(failure)),
             Err(failure) => {
                 self.append(Event::Failed { task: task.clone(), failure: failure.clone() })?;
                 monitor.failed(&self.tx, &task.to_string(), &failure);
@@ -164,12 +193,16 @@ impl<'a> Driver<'a> {
 
     fn begin_to_wait(&mut self) -> Result<()> {
         let within = self.world.bound.policy.confirm_within.unwrap_or_default();
-        self.append(Event::Awaiting {
-            until: clock::after(within),
-            seconds: within.as_secs(),
-            since_boot: clock::since_boot(),
-            boot_id: clock::boot_id(),
-        })
+        self.append(awaiting(clock::after(within), within))
+    }
+
+    /// What remained at a reboot is journaled anew, so that on this boot no change of the wall clock moves it either.
+    fn wait_on_this_boot(&mut self) -> Result<()> {
+        let Some(before @ Event::Awaiting { until, boot_id, .. }) = self.state.awaiting() else { return Ok(()) };
+        match remaining(before) {
+            Some(left) if *boot_id != clock::boot_id() => self.append(awaiting(until.clone(), left)),
+            _ => Ok(()),
+        }
     }
 
     /// Turns back when the time to confirm is over. Nothing happens where it does not wait for that.
@@ -200,6 +233,9 @@ impl<'a> Driver<'a> {
                 swept = false;
             }
         }
+        if let Err(error) = clear_holds(self.world.ground.dir, &self.tx) {
+            self.world.ground.monitor.warn(&error.to_string());
+        }
         // The lock file that remains tells `recover` that the sweep was not finished.
         if !swept {
             return;
@@ -226,20 +262,56 @@ impl<'a> Driver<'a> {
     }
 }
 
+/// Nothing can be relied on while everything is being stopped, and nothing is started any more.
+fn shut_down() -> Error {
+    Error::new("the machine is being shut down").fault(Fault::Left)
+}
+
+/// Removes what held units back for a transaction that has ended.
+pub fn clear_holds(dir: &std::path::Path, tx: &TxId) -> Result<()> {
+    let cleared = hold::Hold::new(dir, &tx.to_string()).clear();
+    let known = cleared.map_err(|error| error.within(format!("cannot remove what held units back for `{tx}`")))?;
+    match known {
+        hold::Known::NotYet if units::is_here() => units::reload(),
+        _ => Ok(()),
+    }
+}
+
 /// The file that is locked while a process is at work on a transaction.
 pub fn lock_path(dir: &std::path::Path, tx: &TxId) -> PathBuf {
     dir.join("locks").join(format!("{tx}.lock"))
 }
 
-/// How long an `Awaiting` transaction still waits; `None` when the time is over. On the boot on which it began to
-/// wait, only the monotonic clock counts; after a reboot the wall clock is all there is.
+fn awaiting(until: String, left: Duration) -> Event {
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    Event::Awaiting { until, seconds, since_boot: clock::since_boot(), boot_id: clock::boot_id() }
+}
+
+/// How long an `Awaiting` transaction still waits; `None` when the time is over. On the boot on which that was
+/// journaled, only the monotonic clock counts. After a reboot the wall clock is all there is; where it went back, the
+/// time that there was is not exceeded.
 pub fn remaining(awaiting: &Event) -> Option<Duration> {
     let Event::Awaiting { until, seconds, since_boot, boot_id } = awaiting else { return None };
     if *boot_id == clock::boot_id() {
         let waited = Duration::from_nanos(clock::since_boot().saturating_sub(*since_boot));
         return Duration::from_secs(*seconds).checked_sub(waited).filter(|left| !left.is_zero());
     }
-    clock::until(until)
+    clock::until(until).map(|left| left.min(Duration::from_secs(*seconds)))
+}
+
+/// When that is over, as the wall clock goes now: it may have been set since.
+pub fn until(awaiting: &Event) -> String {
+    const JITTER: Duration = Duration::from_secs(2);
+    let Event::Awaiting { until, .. } = awaiting else { return String::new() };
+    match (remaining(awaiting), clock::until(until)) {
+        (Some(left), by_clock) if by_clock.unwrap_or_default().abs_diff(left) > JITTER => clock::after(left),
+        _ => until.clone(),
+    }
+}
+
+/// Whether what was done by hand, or by programs that were started again, counts as done from this event on.
+fn settles_live(event: &Event) -> bool {
+    matches!(event, Event::Skipped { .. } | Event::Ended { outcome: Outcome::Committed | Outcome::Released })
 }
 
 fn headline(event: &Event) -> Option<String> {
@@ -258,6 +330,33 @@ fn headline(event: &Event) -> Option<String> {
 }
 
 impl World<'_> {
+    /// Whether a task can be carried out while the machine boots: going back, all that comes before the first thing that
+    /// needs a server; going forward only what stops what a boot may have started.
+    fn is_early(&self, state: &State, task: &TaskId) -> Result<bool> {
+        let back = *state.heading() != Heading::Forward;
+        let files = |roots: &[PathBuf]| Ok(!roots.iter().any(|root| units::awaited_mount(root).is_some()));
+        match task.action {
+            Action::Quiesce => Ok(true),
+            Action::Prove | Action::Diagnose => Ok(back),
+            Action::Restore => match self.bound.resources.iter().position(|resource| resource.name == task.subject) {
+                Some(index) if self.bound.resources[index].kind.is_files() => files(&self.paths[index]),
+                _ => Ok(false),
+            },
+            Action::Undo => {
+                let step = self.bound.steps.iter().find(|step| step.name == task.subject);
+                match step.filter(|step| step.kind.undo_is_files()) {
+                    Some(step) => {
+                        let (log, stop) = (process::Log::transient()?, Stop::never());
+                        let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+                        files(&step.kind.replaces(&cx)?)
+                    }
+                    None => Ok(false),
+                }
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// What was only kept until the transaction's end.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let Ok(log) = process::Log::transient() else { return Vec::new() };

@@ -29,6 +29,11 @@ pub(super) fn of_step(name: &str) -> String {
     format!("step {name}")
 }
 
+/// The task that notes how things were before a quiesce stopped them.
+pub fn of_quiesce(name: &str) -> String {
+    format!("quiesce {name}")
+}
+
 /// The tasks of an upgrade.
 pub fn flatten_upgrade(bound: &Bound, roots: &[Option<PathBuf>]) -> Itinerary {
     let deepest = bound.quiesces.len();
@@ -121,6 +126,8 @@ fn requires(bound: &Bound, asked: Asked) -> Vec<Task> {
         // Undoing must be possible also when the version can no longer be read.
         tasks.push(if asked == Asked::All { task } else { task.noted() });
     }
+    let remembering = bound.quiesces.iter().filter(|quiesce| quiesce.kind.remembers());
+    tasks.extend(remembering.map(|quiesce| Task::new(Action::Require, of_quiesce(&quiesce.name), 0)));
     for resource in &bound.resources {
         tasks.push(Task::new(Action::Require, of_resource(&resource.name), 0));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::flatten::{ROOM, VERSION, of_resource, of_step};
+use super::flatten::{ROOM, VERSION, of_quiesce, of_resource, of_step};
 use super::world::World;
 use crate::check::Finding;
 use crate::error::Result;
@@ -101,6 +101,7 @@ impl World<'_> {
             Action::Require if subject.starts_with(&of_resource("")) => {
                 ("it must be readable; its size is measured".into(), None)
             }
+            Action::Require if subject.starts_with(&of_quiesce("")) => ("what is up now is noted".into(), None),
             Action::Require if subject.starts_with(&of_step("")) => {
                 ("what it needs must be there, and nothing that is captured nowhere may be lost".into(), None)
             }

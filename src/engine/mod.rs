@@ -15,7 +15,7 @@ mod world;
 pub use act::manifest_of;
 pub use bind::{Bound, Instance, Read, bind_on, read_plan};
 
-pub use driver::{Driver, Drove, left_to_recover, lock_path, remaining};
-pub use flatten::{Proof, flatten_rollback, flatten_snapshot, flatten_upgrade};
+pub use driver::{Driver, Drove, clear_holds, left_to_recover, lock_path, remaining, until};
+pub use flatten::{Proof, flatten_rollback, flatten_snapshot, flatten_upgrade, of_quiesce};
 pub use trust::refuse_if_others_write;
 pub use world::{Ground, Logs, Target, World};

@@ -5,19 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::bind::{Bound, Instance};
+use super::bind::{Bound, Instance, bind_on, read_plan};
 use super::flatten::VERSION;
 use crate::check::{Check, Finding};
 use crate::context::{Context, Direction, Peers};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::monitor::Monitor;
+use crate::name::TxId;
 use crate::plan::Scope;
 use crate::resource::{Changes, Claim, Resource};
-use crate::store::{ObjectId, Store};
+use crate::store::{ObjectId, Replaced, Stamps, Store};
+use crate::sys::clock;
 use crate::sys::process::Log;
 use crate::sys::signal::Stop;
+use crate::sys::{files, mounts};
 use crate::tx::{Action, Heading, Purpose, State, TaskId};
 
 /// Where a transaction works.
@@ -66,12 +69,18 @@ pub struct World<'a> {
     pub bases: BTreeMap<String, ObjectId>,
     /// What a rollback of a committed transaction goes back to.
     pub target: Target,
+    /// Whether the times of files tell what has not changed since the capture.
+    pub stamps: Stamps,
     /// Whether sizes are measured also where the last snapshot tells them.
     pub measures: bool,
+    /// Where the transaction's things were when it began: nothing is put back or swept elsewhere. Empty before that.
+    pub claims: Vec<String>,
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
     /// The resource that was restored last, and to what, as long as nothing else has run.
     pub(super) restored: RefCell<Option<(String, ObjectId)>>,
+    /// Why the plan cannot be read: then nothing can be done, and that is what each task says.
+    pub(super) lost: Option<Error>,
 }
 
 /// What the variables stand for at one moment of a transaction.
@@ -94,11 +103,25 @@ impl<'a> World<'a> {
             tx,
             bases: BTreeMap::new(),
             target: Target::default(),
+            stamps: Stamps::Count,
             measures: false,
+            claims: Vec::new(),
             paths: Vec::new(),
             restored: RefCell::default(),
+            lost: None,
         };
         world.paths = world.resource_paths()?;
+        Ok(world)
+    }
+
+    /// The world of a transaction whose plan cannot be read: what the journal alone tells can still be done, so that it
+    /// gets stuck, says why, and can be released.
+    pub fn of_lost_plan(ground: Ground<'a>, tx: &TxId, why: Error) -> Result<World<'a>> {
+        let nothing = format!("format = 1\nname = \"{}\"\n", tx.plan);
+        let read = read_plan(&nothing, Path::new("/"), &BTreeMap::new())?;
+        let bound = bind_on(&ground, read, None)?;
+        let mut world = World::new(ground, bound, tx.to_string())?;
+        world.lost = Some(why);
         Ok(world)
     }
 
@@ -202,6 +225,24 @@ impl<'a> World<'a> {
         self.paths.iter().map(|paths| paths.first().cloned()).collect()
     }
 
+    /// What was done to what the plan is about is on disk when this returns.
+    pub(super) fn sync(&self) -> Result<()> {
+        let log = Log::transient()?;
+        let stop = Stop::never();
+        let mut paths: Vec<PathBuf> = self.paths.iter().flatten().cloned().collect();
+        for step in &self.bound.steps {
+            let cx = self.context(&self.before(None), &step.name, step.line.as_deref(), &log, &stop);
+            paths.extend(step.kind.replaces(&cx).unwrap_or_default());
+        }
+        let mut synced = BTreeSet::new();
+        for path in paths {
+            if synced.insert(mounts::device(&path)?) {
+                files::sync_filesystem(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Paths of other resources that are inside this one.
     pub(super) fn inner_paths(&self, name: &str) -> Vec<PathBuf> {
         let Some(index) = self.bound.resources.iter().position(|resource| resource.name == name) else {
@@ -210,7 +251,8 @@ impl<'a> World<'a> {
         let Some(root) = self.paths.get(index).and_then(|paths| paths.first()) else { return Vec::new() };
         let others = self.paths.iter().enumerate().filter(|(other, _)| *other != index);
         let paths = others.flat_map(|(_, paths)| paths.iter());
-        paths.filter(|path| *path != root && path.starts_with(root)).cloned().collect()
+        let inner = paths.filter(|path| *path != root && path.starts_with(root)).cloned();
+        inner.chain(crate::sys::hold::below(self.ground.dir, root)).collect()
     }
 
     /// What tells this state directory from others wherever names meet: in a shared directory, in the list of processes.
@@ -335,6 +377,10 @@ impl<'a> World<'a> {
             tmp: self.ground.tmp.to_path_buf(),
             left_out: self.inner_paths(subject),
             kept: Vec::new(),
+            stamps: self.stamps,
+            replaced: Replaced::KeptAside,
+            units: Vec::new(),
+            state: self.ground.dir.to_path_buf(),
             store: self.ground.store,
             log,
             stop,
@@ -348,14 +394,14 @@ impl<'a> World<'a> {
     pub(super) fn ask_patiently(&self, check: &Instance<dyn Check>, cx: &Context<'_>) -> Result<Finding> {
         const PAUSE: Duration = Duration::from_millis(250);
         let spec = &check.common.check;
-        let deadline = Instant::now() + spec.within.unwrap_or_default();
-        let mut passing_since: Option<Instant> = None;
+        let deadline = clock::ran().saturating_add(spec.within.unwrap_or_default());
+        let mut passing_since: Option<Duration> = None;
         loop {
             let finding = check.kind.ask(cx)?;
-            let now = Instant::now();
+            let now = clock::ran();
             if finding.passed() {
                 let since = *passing_since.get_or_insert(now);
-                if now.duration_since(since) >= spec.steady.unwrap_or_default() {
+                if now.saturating_sub(since) >= spec.steady.unwrap_or_default() {
                     return Ok(finding);
                 }
             } else {

@@ -2,11 +2,11 @@
 //!
 //! Pure. Both journals make their rows here and have them checked here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::Verified;
-use super::head::Head;
+use super::head::{self, Head};
 use crate::error::{Error, Fault, Result};
 
 /// A BLAKE3 hash; shown in hex.
@@ -63,6 +63,11 @@ impl Row {
         Row { seq, tx, at, event, previous, hash }
     }
 
+    /// Whether it is right as a row of `tx`, which is not what it says: then that name is what was changed.
+    fn was_of(&self, tx: &str) -> bool {
+        self.tx != tx && digest(&self.previous, self.seq, tx, &self.at, &self.event) == self.hash
+    }
+
     fn hash_at(&self, seq: u64) -> Hash {
         digest(&self.previous, seq, &self.tx, &self.at, &self.event)
     }
@@ -92,7 +97,66 @@ fn digest(previous: &Hash, seq: u64, tx: &str, at: &str, event: &str) -> Hash {
 
 /// Says what is wrong with the journal.
 pub(super) fn damaged(cause: impl fmt::Display) -> Error {
-    Error::new("the journal is damaged").because(cause).fault(Fault::Damage)
+    Error::new("the journal is damaged")
+        .because(cause)
+        .hint("put the `journal.*` files back from a backup; `txupgrade store list` and `store export` read the snapshots without")
+        .fault(Fault::Damage)
+}
+
+/// What of a journal can be relied on, so that nobody acts on a part of what happened.
+#[derive(Debug, Default)]
+pub(super) struct Reliable {
+    /// Transactions that began before this event may lack some, and why.
+    from: u64,
+    why: Option<Error>,
+    /// Rows that were changed.
+    changed: Vec<Row>,
+    /// How many events each transaction has.
+    counts: BTreeMap<String, usize>,
+}
+
+impl Reliable {
+    pub(super) fn of(rows: Vec<Row>, head: Option<Head>) -> Reliable {
+        let mut reliable = Reliable::default();
+        let hash_of = |seq: u64| rows.iter().rev().find(|row| row.seq == seq).map(|row| row.hash);
+        let end = check_end(rows.last(), head, hash_of);
+        let mut last: Option<(u64, Hash)> = None;
+        for row in rows {
+            *reliable.counts.entry(row.tx.clone()).or_default() += 1;
+            let continues = last.map_or((1, Hash::ZERO), |(seq, hash)| (seq + 1, hash)) == (row.seq, row.previous);
+            last = Some((row.seq, row.hash));
+            if !continues {
+                reliable.from = row.seq;
+                reliable.why =
+                    Some(damaged(format!("event {} of `{}` does not continue what stands before it", row.seq, row.tx)));
+            }
+            if row.check().is_err() {
+                reliable.changed.push(row);
+            }
+        }
+        if let Err(why) = end {
+            (reliable.from, reliable.why) = (u64::MAX, Some(why));
+        }
+        reliable
+    }
+
+    /// Whether these are all events of `tx`.
+    pub(super) fn vouch(&self, tx: &str, rows: &[Row]) -> Result<()> {
+        // Of one that has no event it is not known when it began.
+        let first = rows.first().map_or(0, |first| first.seq);
+        if let Some(why) = self.why.as_ref().filter(|_| first < self.from) {
+            return Err(why.clone());
+        }
+        if let Some(row) = self.changed.iter().find(|row| row.was_of(tx)) {
+            return Err(damaged(format!("event {} of `{tx}` was changed: its hash is not right", row.seq)));
+        }
+        // Others may have added some since.
+        let all = self.counts.get(tx).copied().unwrap_or_default();
+        if rows.len() < all {
+            return Err(damaged(format!("{} of the {all} events of `{tx}` are not found", all - rows.len())));
+        }
+        Ok(())
+    }
 }
 
 /// Whether `rows`, in order of their numbers, are a whole chain that ends where `head` says.
@@ -147,7 +211,7 @@ pub(super) fn check_end(
     let Some(head) = head else {
         return match end {
             0 | 1 => Ok(()),
-            _ => Err(damaged("the file `journal.head` is missing")),
+            _ => Err(damaged("the file `journal.head` is missing").hint(head::MEND)),
         };
     };
     if head.seq > end {

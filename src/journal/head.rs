@@ -14,6 +14,9 @@ use crate::sys::files;
 /// The name of the file in the state directory.
 pub(super) const FILE: &str = "journal.head";
 
+/// How a person who knows that no event is missing makes it again.
+pub(super) const MEND: &str = "if `txupgrade history` shows all there was: sqlite3 journal.db \"select seq || ' ' || lower(hex(hash)) from event order by seq desc limit 1\" > journal.head";
+
 /// What the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
@@ -43,7 +46,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Head>> {
 }
 
 fn garbled() -> crate::error::Error {
-    damaged(format!("the file `{FILE}` is not a number and a hash"))
+    damaged(format!("the file `{FILE}` is not a number and a hash")).hint(MEND)
 }
 
 /// Writes it durably.

@@ -5,6 +5,7 @@
 //! two processes neither can write it backwards. A head that could not be written is brought up to date before the
 //! next append, which fails if that cannot be done; so it is never more than one event behind.
 
+use std::cell::OnceCell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,17 +14,19 @@ use std::{fs, thread};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::chain::{self, Hash, Row, damaged};
+use super::chain::{self, Hash, Reliable, Row, damaged};
 use super::head::{self, Head};
 use super::read_only::{self, ReadOnly};
 use super::{Journal, Recorded, Verified, claims, decode, encode, format, next_number};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::name::{Name, TxId};
-use crate::sys::clock;
+use crate::sys::{clock, reserve};
 use crate::tx::{Begun, Event};
 
 /// The name of the database in the state directory.
 pub(super) const FILE: &str = "journal.db";
+/// After so many pages the log is written from its beginning again: it has to be small on a small disk.
+const LOG_PAGES: i64 = 64;
 const SCHEMA: &str = include_str!("../../schemas/journal.sql");
 const VERSION: i64 = 1;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct SqliteJournal {
     dir: PathBuf,
     access: Access,
+    /// What of it can be relied on, once somebody who acts has asked.
+    reliable: OnceCell<Reliable>,
 }
 
 #[derive(Debug)]
@@ -57,12 +62,13 @@ impl SqliteJournal {
         patiently(|| db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())))
             .map_err(|error| wrong(error, said()))?;
         db.pragma_update(None, "synchronous", "FULL").or_say(said)?;
+        db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).or_say(said)?;
         let create = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| wrong(e, said()))?;
         if !check_version(&create, dir)? {
             create.execute_batch(SCHEMA).or_say(said)?;
         }
         create.commit().map_err(|error| wrong(error, said()))?;
-        Ok(SqliteJournal { dir: dir.to_owned(), access: Access::Writing(db) })
+        Ok(SqliteJournal { dir: dir.to_owned(), access: Access::Writing(db), reliable: OnceCell::new() })
     }
 
     /// Opens the journal of `dir` only to read it. Creates nothing and changes nothing, works where nothing can be
@@ -73,7 +79,7 @@ impl SqliteJournal {
         if !reading.with(|db| check_version(db, dir))? {
             return Ok(None);
         }
-        Ok(Some(SqliteJournal { dir: dir.to_owned(), access: Access::Reading(reading) }))
+        Ok(Some(SqliteJournal { dir: dir.to_owned(), access: Access::Reading(reading), reliable: OnceCell::new() }))
     }
 
     fn with<T>(&self, ask: impl Fn(&Connection) -> Result<T>) -> Result<T> {
@@ -87,8 +93,38 @@ impl SqliteJournal {
         }
     }
 
-    /// Appends, in one transaction, the event that `make` makes of what the journal then says.
-    pub(super) fn add<T>(&mut self, make: impl FnOnce(&Connection) -> Result<(T, TxId, String)>) -> Result<T> {
+    /// Appends, in one transaction, the event that `make` makes of what the journal then says. On a full disk the
+    /// reserve is given for it.
+    pub(super) fn add<T>(&mut self, make: impl Fn(&Connection) -> Result<(T, TxId, String)>) -> Result<T> {
+        let mut restarted = false;
+        loop {
+            match self.try_to_add(&make) {
+                Err(error) if error.is_no_room() => {
+                    restarted = !restarted && self.restart_log();
+                    if !restarted {
+                        if !reserve::give(&self.dir) {
+                            return Err(error);
+                        }
+                        restarted = self.restart_log();
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Lets the log be written from its beginning again, where it takes no more room: all of it has to get into the
+    /// database, which grows by much less.
+    fn restart_log(&self) -> bool {
+        let Access::Writing(db) = &self.access else { return false };
+        let done = db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| {
+            let (busy, all, done): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(busy == 0 && all > 0 && all == done)
+        });
+        done.unwrap_or(false)
+    }
+
+    fn try_to_add<T>(&mut self, make: impl Fn(&Connection) -> Result<(T, TxId, String)>) -> Result<T> {
         let said = self.cannot("write to");
         let Access::Writing(db) = &mut self.access else {
             return Err(Error::new(said).because("it was opened only to be read"));
@@ -105,6 +141,31 @@ impl SqliteJournal {
             tracing::warn!("{error}");
         }
         Ok(made)
+    }
+
+    /// Read from the table and not by its index, which may be what is damaged.
+    fn reliable(&self) -> Result<&Reliable> {
+        if self.reliable.get().is_none() {
+            let (rows, head) = self.all()?;
+            let _ = self.reliable.set(Reliable::of(rows, head));
+        }
+        Ok(self.reliable.get().expect("it was set just now"))
+    }
+
+    /// All rows, and the head.
+    fn all(&self) -> Result<(Vec<Row>, Option<Head>)> {
+        // Read around the rows: where it is the same before and after, it is the head of exactly these rows.
+        let mut head = head::read(&self.dir)?;
+        for _ in 0..PATIENCE.as_millis() {
+            let rows = self.with(|db| rows(db, "NOT INDEXED ORDER BY seq", &[]))?;
+            let after = head::read(&self.dir)?;
+            if after == head {
+                return Ok((rows, head));
+            }
+            head = after;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(Error::new(self.cannot("verify")).because("others append to it all the time").fault(Fault::Locked))
     }
 
     fn cannot(&self, verb: &str) -> String {
@@ -127,7 +188,12 @@ impl Journal for SqliteJournal {
     }
 
     fn events(&self, tx: &TxId) -> Result<Vec<Recorded>> {
-        self.with(|db| rows(db, "WHERE tx = ?1 ORDER BY seq", &[&tx.to_string()])?.iter().map(decode).collect())
+        let name = tx.to_string();
+        let found = self.with(|db| rows(db, "WHERE tx = ?1 ORDER BY seq", &[&name]))?;
+        if matches!(self.access, Access::Writing(_)) {
+            self.reliable()?.vouch(&name, &found)?;
+        }
+        found.iter().map(decode).collect()
     }
 
     fn transactions(&self) -> Result<Vec<TxId>> {
@@ -155,18 +221,15 @@ impl Journal for SqliteJournal {
     }
 
     fn verify(&self) -> Result<Verified> {
-        // Read around the rows: where it is the same before and after, it is the head of exactly these rows.
-        let mut head = head::read(&self.dir)?;
-        for _ in 0..PATIENCE.as_millis() {
-            let rows = self.with(|db| rows(db, "ORDER BY seq", &[]))?;
-            let after = head::read(&self.dir)?;
-            if after == head {
-                return chain::verify(&rows, head);
-            }
-            head = after;
-            thread::sleep(Duration::from_millis(1));
+        let (rows, head) = self.all()?;
+        let verified = chain::verify(&rows, head)?;
+        // The rows are right; the index, by which those of one transaction are found, may not be.
+        let said = "cannot read the journal";
+        let check = |db: &Connection| db.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        match self.with(|db| check(db).map_err(|error| wrong(error, said.to_owned())))?.as_str() {
+            "ok" => Ok(verified),
+            bad => Err(damaged(bad)),
         }
-        Err(Error::new(self.cannot("verify")).because("others append to it all the time").fault(Fault::Locked))
     }
 }
 

@@ -14,7 +14,7 @@ use super::*;
 use crate::error::Fault;
 use crate::tx::{
     Action, Boot, Confirmation, Extent, Goal, Itinerary, OnFailure, Outcome, Output, Purpose, Reason, Runner, Task,
-    TaskId,
+    TaskId, Unit,
 };
 
 fn runner() -> Runner {
@@ -321,6 +321,7 @@ fn nothing_is_appended_after_a_last_row_that_was_changed() {
     insta::assert_snapshot!(report(&error), @r"
     error: the journal is damaged
       cause: event 6 of `shop-1` was changed: its hash is not right
+    hint: put the `journal.*` files back from a backup; `txupgrade store list` and `store export` read the snapshots without
     ");
     assert_eq!(journal.events(&"shop-1".parse().unwrap()).unwrap_err(), error);
     assert_eq!(journal.events(&"notes-1".parse().unwrap()).unwrap().len(), 3);
@@ -503,6 +504,7 @@ fn a_file_that_is_no_journal_is_damage() {
     insta::assert_snapshot!(report(&error), @r"
     error: the journal is damaged
       cause: file is not a database
+    hint: put the `journal.*` files back from a backup; `txupgrade store list` and `store export` read the snapshots without
     ");
     assert_eq!(error.fault, Fault::Damage);
     assert_eq!(SqliteJournal::open_read_only(dir.path()).unwrap_err(), error);
@@ -536,6 +538,7 @@ fn one_of_each() -> Vec<Event> {
         note: "note".into(),
         warnings: vec!["warning".into()],
         kept: vec!["/opt/.txupgrade-notes-1-old".into()],
+        units: vec![Unit { name: "notes.service".into(), active: true, enabled: "enabled".into() }],
     };
     let failure = Error::new("cannot").because("no").hint("do").fault(Fault::Signal(15));
     let everything = Begun {
@@ -602,5 +605,93 @@ fn every_event_is_as_its_schema_says() {
         r#"{"event":"ended","outcome":"won"}"#,
     ] {
         assert!(!schema.is_valid(&serde_json::from_str(wrong).unwrap()), "{wrong}");
+    }
+}
+
+/// Every file of the journal, flipped at random places; the seed is printed, `TXUPGRADE_SEED` sets it.
+#[test]
+fn every_flipped_bit_is_found_or_without_effect() {
+    use std::io::Write as _;
+    let seed: u64 = std::env::var("TXUPGRADE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4);
+    let mut random = blake3::Hasher::new().update(b"journal").update(&seed.to_le_bytes()).finalize_xof();
+    let dir = filled();
+    let txs: Vec<TxId> = ["notes-1", "shop-1"].iter().map(|tx| tx.parse().unwrap()).collect();
+    let all =
+        |journal: &SqliteJournal| -> Result<Vec<Vec<Recorded>>> { txs.iter().map(|tx| journal.events(tx)).collect() };
+    let whole = all(&SqliteJournal::open(dir.path()).unwrap()).unwrap();
+    let names = ["journal.db", "journal.db-wal", "journal.db-shm", "journal.head", "FORMAT"];
+    let kept: Vec<Option<Vec<u8>>> = names.iter().map(|name| fs::read(dir.path().join(name)).ok()).collect();
+    let put_back = || {
+        for (name, bytes) in names.iter().zip(&kept) {
+            let path = dir.path().join(name);
+            match bytes {
+                Some(bytes) => fs::write(path, bytes).unwrap(),
+                None => drop(fs::remove_file(path)),
+            }
+        }
+    };
+    // What is in the write-ahead log is not read from the database: at the end it is flipped without one.
+    let alone = {
+        let db = Connection::open(dir.path().join("journal.db")).unwrap();
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        fs::read(dir.path().join("journal.db")).unwrap()
+    };
+    put_back();
+    let rounds = names.iter().zip([50, 100, 20, 100, 50]).chain([(&"journal.db", 250)]);
+    for (round, (name, flips)) in rounds.enumerate() {
+        let bytes = match &kept[names.iter().position(|other| other == name).unwrap()] {
+            _ if round == names.len() => alone.clone(),
+            Some(bytes) => bytes.clone(),
+            None => Vec::new(),
+        };
+        assert!(!bytes.is_empty(), "{name}");
+        let (mut found, mut without) = (0, 0);
+        for _ in 0..flips {
+            let mut number = [0; 8];
+            random.fill(&mut number);
+            let bit = usize::try_from(u64::from_le_bytes(number) % (bytes.len() as u64 * 8)).unwrap();
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(dir.path().join(name), &flipped).unwrap();
+            if round == names.len() {
+                let _ = fs::remove_file(dir.path().join("journal.db-wal"));
+                let _ = fs::remove_file(dir.path().join("journal.db-shm"));
+            }
+            let read_only = SqliteJournal::open_read_only(dir.path());
+            let is_found = !read_only.is_ok_and(|journal| journal.is_some_and(|journal| journal.verify().is_ok()));
+            // Whoever acts sees all of what happened, or is refused.
+            if let Ok(journal) = SqliteJournal::open(dir.path()) {
+                for (tx, whole) in txs.iter().zip(&whole) {
+                    if let Ok(events) = journal.events(tx) {
+                        assert_eq!(events, *whole, "bit {bit} of {name}");
+                    } else {
+                        assert!(is_found, "bit {bit} of {name}");
+                    }
+                }
+            }
+            put_back();
+            if is_found {
+                found += 1;
+            } else {
+                without += 1;
+            }
+        }
+        let line =
+            format!("flips of {name} (seed {seed}): {flips}, found {found}, without effect {without}, otherwise 0");
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+    SqliteJournal::open(dir.path()).unwrap().verify().unwrap();
+}
+
+#[test]
+fn a_row_that_was_given_to_another_is_missed() {
+    let dir = filled();
+    tamper(
+        dir.path(),
+        "UPDATE event SET tx = 'shop-1' WHERE tx = 'notes-1' AND seq = (SELECT max(seq) FROM event WHERE tx = 'notes-1')",
+    );
+    let journal = SqliteJournal::open(dir.path()).unwrap();
+    for tx in ["notes-1", "shop-1"] {
+        assert_eq!(journal.events(&tx.parse().unwrap()).unwrap_err().fault, Fault::Damage, "{tx}");
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::carry_on::{finish, settle};
-use super::office::{Office, Told, ground_to_look, lock_begin, lock_tx, read_plan_file, tell};
+use super::keeper::watch_over;
+use super::office::{Office, Told, ground_to_look, lock_begin, lock_begun, read_plan_file, tell};
 use super::reopen::reopen;
 use super::{Site, Standing, Wait};
 use crate::engine::{self, Bound, Driver, Ground, Proof, World};
@@ -12,6 +13,8 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, SqliteJournal};
 use crate::name::TxId;
 use crate::store::{ObjectId, Store};
+use crate::sys::lock::Lock;
+use crate::sys::reserve;
 use crate::sys::scratch::Scratch;
 use crate::tx::{Action, Begun, Goal, Itinerary, State, TaskId};
 
@@ -185,11 +188,24 @@ pub(super) fn begun(
 }
 
 /// Journals the beginning, takes the lock and drives.
-pub(super) fn start(site: &Site, journal: &mut SqliteJournal, mut world: World<'_>, begun: Begun) -> Result<TxId> {
+pub(super) fn start(site: &Site, journal: &mut SqliteJournal, world: World<'_>, begun: Begun) -> Result<TxId> {
+    watch_over(site, world.ground.dir, journal);
+    let beginning = lock_begin(world.ground.dir)?;
+    start_next(site, journal, world, begun, beginning)
+}
+
+/// The same for who keeps others from beginning already.
+pub(super) fn start_next(
+    site: &Site,
+    journal: &mut SqliteJournal,
+    mut world: World<'_>,
+    begun: Begun,
+    beginning: Lock,
+) -> Result<TxId> {
     let dir = world.ground.dir.to_path_buf();
-    let beginning = lock_begin(&dir)?;
+    reserve::keep(&dir)?;
     let tx = journal.begin(&world.bound.name, &begun)?;
-    let lock = lock_tx(&dir, &tx)?;
+    let lock = lock_begun(&dir, &tx)?;
     drop(beginning);
     world.tx = tx.to_string();
     site.monitor.said(&tx, "begun");

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::begin::snapshot_after;
 use super::keep;
-use super::office::{Office, Reading, lock_tx, tell, the_open_one};
+use super::keeper::{keep_watch, watch_over};
+use super::office::{Office, Reading, lock_tx, make_room_first, tell, the_open_one};
 use super::reopen::reopen;
 use super::{Place, Site, Standing, StepsDone, Wait};
 use crate::engine::{Driver, Drove, left_to_recover, remaining};
 use crate::error::{Error, Fault, Result};
 use crate::name::TxId;
-use crate::sys::detached;
 use crate::tx::{Event, Extent, Goal, Heading, Outcome, Purpose, State};
 
 /// Runs the steps of an open transaction; `skip` names steps that were done by hand.
@@ -66,8 +66,12 @@ pub fn confirm(site: &Site, tx: Option<&TxId>) -> Result<Standing> {
     on_the_way_forward(site, tx, Wait::No, |driver, tx| match driver.state().awaiting().map(remaining) {
         None => Err(Error::new(format!("`{tx}` does not wait for a confirmation"))
             .hint("`txupgrade status` says what it waits for")),
-        Some(None) => Err(Error::new(format!("the time to confirm `{tx}` is over"))
-            .hint("`txupgrade recover` takes it back now, if nothing has yet")),
+        Some(None) => {
+            // Its keeper may be gone.
+            let _ = keep_watch(site, tx, Duration::ZERO);
+            Err(Error::new(format!("the time to confirm `{tx}` is over"))
+                .hint("`txupgrade recover` takes it back now, if nothing has yet"))
+        }
         Some(Some(_)) => driver.append(Event::Confirmed),
     })
 }
@@ -125,7 +129,18 @@ fn refuse_unless_forward(tx: &TxId, state: &State) -> Result<()> {
 
 /// Drives until it stands still.
 pub(super) fn settle(driver: &mut Driver<'_>) -> Result<()> {
-    match driver.drive() {
+    let drove = driver.drive();
+    settled(driver, drove)
+}
+
+/// Drives as far as can be come while the machine boots.
+pub(super) fn settle_early(driver: &mut Driver<'_>) -> Result<()> {
+    let drove = driver.drive_early();
+    settled(driver, drove)
+}
+
+fn settled(driver: &Driver<'_>, drove: Result<Drove>) -> Result<()> {
+    match drove {
         Ok(Drove::Settled) => Ok(()),
         Ok(Drove::LeftToRecover) => Err(left_to_recover(driver.tx(), driver.stop())),
         Err(error) => Err(left_half_way(driver, error)),
@@ -139,10 +154,14 @@ fn left_half_way(driver: &Driver<'_>, error: Error) -> Error {
         Some(task) => format!("`{tx}` was left in the middle of `{task}`"),
         None => format!("`{tx}` was left half-way"),
     };
-    error.within(left).hint("remove the cause, then `txupgrade recover` settles it").fault(Fault::Left)
+    let hint = match error.is_no_room() {
+        true => make_room_first(driver.world().ground.dir, "`txupgrade recover` settles it"),
+        false => "remove the cause, then `txupgrade recover` settles it".to_owned(),
+    };
+    error.within(left).hint(hint).fault(Fault::Left)
 }
 
-/// Tells where a transaction stands after a verb has acted on it; one that waits for its confirmation gets a keeper.
+/// Tells where a transaction stands after a verb has acted on it; what waits for its confirmation has a keeper then.
 pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) -> Result<Standing> {
     let told = tell(&office.journal, tx)?;
     let standing = Standing::of(&told);
@@ -150,11 +169,11 @@ pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) ->
     if upgrade && told.state.ended() == Some(Outcome::Committed) {
         snapshot_after(site, office, &told);
     }
+    watch_over(site, &office.dir, &office.journal);
     if !matches!(standing.place, Place::Unconfirmed { .. }) {
         keep::carry_out(site, office, tx);
         return Ok(standing);
     }
-    keep_watch(site, tx)?;
     if wait == Wait::No {
         return Ok(standing);
     }
@@ -168,47 +187,4 @@ pub(super) fn finish(site: &Site, office: &mut Office, tx: &TxId, wait: Wait) ->
         }
     }
     Ok(standing)
-}
-
-/// Starts the keeper: a process of its own that turns the transaction back when its time to confirm is over.
-pub(super) fn keep_watch(site: &Site, tx: &TxId) -> Result<()> {
-    let dir = site.dir.as_os_str().to_owned();
-    detached::start_self(&["--state-dir".into(), dir, "keep-watch".into(), tx.to_string().into()])
-        .map_err(|error| error.within(format!("cannot start the process that takes `{tx}` back in time")))
-}
-
-/// What the keeper does: waits until the time to confirm is over, and turns back what was not confirmed. A
-/// transaction that was settled meanwhile is left alone.
-pub fn keep_until_due(site: &Site, tx: &TxId) -> Result<()> {
-    loop {
-        let mut office = Office::open(site)?;
-        let told = tell(&office.journal, tx)?;
-        match told.state.awaiting().map(remaining) {
-            None => return Ok(()),
-            // Short naps, so that a suspended machine or a confirmation in between is noticed.
-            Some(Some(left)) => {
-                drop(office);
-                std::thread::sleep(left.min(Duration::from_secs(5)));
-            }
-            Some(None) => {
-                let lock = match lock_tx(&office.dir, tx) {
-                    Err(error) if error.fault == Fault::Locked => {
-                        drop(office);
-                        std::thread::sleep(Duration::from_millis(200));
-                        continue;
-                    }
-                    taken => taken?,
-                };
-                let Office { dir, tmp, store, journal, .. } = &mut office;
-                let told = tell(journal, tx)?;
-                let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
-                let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
-                driver.take_over()?;
-                driver.turn_back_if_unconfirmed()?;
-                settle(&mut driver)?;
-                drop(lock);
-                return Ok(());
-            }
-        }
-    }
 }

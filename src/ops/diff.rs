@@ -2,7 +2,7 @@
 
 use super::keep::refuse_pruned;
 use super::look::which;
-use super::office::{Reading, Told, ground_to_look, store_lock, tell};
+use super::office::{Reading, Told, ground_to_look, patiently, store_lock, tell};
 use super::reopen::{manifest_of, reopen};
 use super::{Patch, Site};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ pub fn diff(site: &Site, tx: Option<&TxId>, patch: Patch) -> Result<Vec<Resource
 /// What differs, resource by resource, those that do not differ included.
 pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result<Vec<ResourceDiff>> {
     let tmp = Scratch::new()?;
-    let _sharing = Lock::share_if_there(&store_lock(&reading.dir), "the store")?;
+    let _sharing = patiently(site, || Lock::share_if_there(&store_lock(&reading.dir), "the store"))?;
     let store = Store::open_read_only(&reading.dir)?.ok_or_else(|| Error::new("the store is not there"))?;
     refuse_pruned(&store, told)?;
     let ground = ground_to_look(&reading.dir, tmp.path(), &store, site);

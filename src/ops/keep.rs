@@ -135,7 +135,7 @@ pub(super) fn carry_out(site: &Site, office: &mut Office, tx: &TxId) {
         if told.state.ended().is_none() || policy(&office.store, &told).is_none() {
             return Ok(None);
         }
-        office.alone(|store, journal| {
+        office.alone(site, |store, journal| {
             let keep = kept(journal, store, Asks::Policy)?;
             store.prune(&keep, Pruning::Done, &|_, _| Ok(())).map(Some)
         })

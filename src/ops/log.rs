@@ -11,6 +11,7 @@ use super::look::Found;
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::journal::Recorded;
 use crate::name::TxId;
+use crate::sys::process;
 use crate::tx::Event;
 
 /// The kept output of one task.
@@ -20,6 +21,15 @@ pub struct LogFile {
     pub task: String,
     /// Its file.
     pub path: PathBuf,
+    /// How much of it may be shown: what a program that knows secrets printed is, once they are masked.
+    pub shown: u64,
+}
+
+impl LogFile {
+    fn new(task: String, path: PathBuf) -> LogFile {
+        let shown = fs::metadata(&path).map_or(0, |meta| process::shown(&path, meta.len()));
+        LogFile { task, path, shown }
+    }
 }
 
 /// The logs of a transaction that were asked for.
@@ -79,10 +89,10 @@ pub(super) fn files(dir: &Path, events: &[Recorded]) -> Vec<LogFile> {
     for recorded in events {
         let Event::Started { task, .. } = &recorded.event else { continue };
         if let Some(path) = there.remove(&task.file_stem()) {
-            found.push(LogFile { task: task.to_string(), path });
+            found.push(LogFile::new(task.to_string(), path));
         }
     }
-    found.extend(there.into_iter().map(|(stem, path)| LogFile { task: stem.replacen('-', " ", 1), path }));
+    found.extend(there.into_iter().map(|(stem, path)| LogFile::new(stem.replacen('-', " ", 1), path)));
     found
 }
 
@@ -131,7 +141,7 @@ pub enum Listener {
     Gone,
 }
 
-/// What is in the file from `from` on, and where that ends. A file that became shorter (secrets are masked in it
+/// What may be shown of the file from `from` on, and where that ends. A file that became shorter (secrets are masked in it
 /// after each program) is gone on with at its new end.
 fn read_from(path: &Path, from: u64) -> Result<(Vec<u8>, u64)> {
     let said = || format!("cannot read `{}`", path.display());
@@ -143,6 +153,10 @@ fn read_from(path: &Path, from: u64) -> Result<(Vec<u8>, u64)> {
     let length = file.metadata().or_say(said)?.len();
     if length <= from {
         return Ok((Vec::new(), length));
+    }
+    let length = process::shown(path, length);
+    if length <= from {
+        return Ok((Vec::new(), from));
     }
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from)).or_say(said)?;
@@ -178,7 +192,8 @@ mod tests {
 
     #[test]
     fn a_log_is_called_by_its_task_its_subject_or_its_file() {
-        let file = LogFile { task: "apply migrate".to_owned(), path: PathBuf::from("/s/logs/n-1/apply-migrate.log") };
+        let path = PathBuf::from("/s/logs/n-1/apply-migrate.log");
+        let file = LogFile { task: "apply migrate".to_owned(), path, shown: 0 };
         for name in ["migrate", "apply migrate", "apply-migrate"] {
             assert!(is_called(&file, name), "{name}");
         }

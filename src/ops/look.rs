@@ -139,11 +139,6 @@ fn nothing_yet(dir: &Path) -> Error {
     Error::new(format!("there is no transaction in `{}` yet", dir.display()))
 }
 
-/// The open transactions, the oldest first.
-pub fn open(site: &Site) -> Result<Vec<TxId>> {
-    Reading::open(site)?.map_or_else(|| Ok(Vec::new()), |reading| reading.journal.unfinished())
-}
-
 /// The steps of a transaction that have neither succeeded nor been done by hand.
 pub fn steps_missing(site: &Site, tx: &TxId) -> Result<Vec<TaskId>> {
     match Reading::open(site)? {

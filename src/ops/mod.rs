@@ -6,7 +6,9 @@ mod carry_on;
 pub mod demo;
 mod diff;
 mod history;
+mod install;
 mod keep;
+mod keeper;
 mod log;
 pub mod look;
 mod office;
@@ -69,7 +71,16 @@ pub struct Standing {
     /// How long what was quiesced was down, where anything was.
     pub downtime: Option<Duration>,
     /// The quiesces that are not known to be up, outermost first.
-    pub down: Vec<TaskId>,
+    pub down: Vec<Down>,
+}
+
+/// A quiesce that is not known to be up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// Its name.
+    pub quiesce: String,
+    /// The units that were up before it; none where it does not deal in units.
+    pub units: Vec<String>,
 }
 
 /// The places where a transaction can stand still.
@@ -91,10 +102,12 @@ pub enum Place {
         /// Which.
         task: TaskId,
     },
-    /// Verified; waits for `confirm` until this wall-clock time.
+    /// Verified; waits for `confirm`.
     Unconfirmed {
-        /// RFC 3339.
+        /// Until when, by the wall clock as it is now; RFC 3339.
         until: String,
+        /// How long that is; `None` when it is over and nobody has taken it back yet.
+        left: Option<Duration>,
     },
     /// Something on the way back could not be done.
     Stuck {
@@ -141,9 +154,9 @@ pub enum Through {
 /// Whether `recover` is run while the machine starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtBoot {
-    /// By a person.
+    /// Everything is up that will be: all is settled.
     No,
-    /// Before the application's units.
+    /// Nothing is up yet: files are put back, and the rest is left for later.
     Yes,
 }
 
@@ -168,13 +181,15 @@ pub enum Patch {
 pub use crate::engine::Proof;
 pub use ad_hoc::write_ad_hoc;
 pub use begin::{Accept, AskNotice, BeginRequest, run, snapshot};
-pub use carry_on::{apply, commit, confirm, keep_until_due};
+pub use carry_on::{apply, commit, confirm};
 pub use diff::{ResourceDiff, diff};
 pub use history::{History, Past, Verify, history};
+pub use install::install;
+pub use keeper::keep_until_due;
 pub use log::{Listener, LogFile, Logs, follow, log};
 pub use plan::{Forecast, ForecastTask, plan};
 pub use recover::{recover, release};
-pub use rollback::{RollbackOptions, RollbackPreview, rollback, rollback_preview};
+pub use rollback::{RollbackOptions, RollbackPreview, Undoing, rollback, rollback_of, rollback_preview};
 pub use schema::{SCHEMAS, schema};
 pub use show::{Happening, Moment, Shown, show};
 pub use status::{Open, status};

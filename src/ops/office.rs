@@ -12,7 +12,7 @@ use crate::name::TxId;
 use crate::store::Store;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::scratch::Scratch;
-use crate::sys::{files, process};
+use crate::sys::{files, process, reserve};
 use crate::tx::{Event, State};
 
 /// The state directory, opened to act in it. Holds the store's lock for as long as it lives: shared, or alone.
@@ -36,6 +36,7 @@ impl Office {
     }
 
     fn open_as(site: &Site, mode: Mode) -> Result<Office> {
+        reserve::give_if_scarce(&site.dir);
         let open = || -> Result<Office> {
             files::create_private_dir(&site.dir)?;
             let dir = std::fs::canonicalize(&site.dir).or_say(|| "cannot find it")?;
@@ -43,7 +44,11 @@ impl Office {
             for part in ["locks", "tmp", "logs"] {
                 files::create_private_dir(&dir.join(part))?;
             }
-            let sharing = Some(Lock::take(&store_lock(&dir), mode, "the store")?);
+            let store = || Lock::take(&store_lock(&dir), mode, "the store");
+            let sharing = Some(match mode {
+                Mode::Shared => patiently(site, store)?,
+                Mode::Alone => store()?,
+            });
             let (pid, start, _) = process::myself();
             let tmp = dir.join("tmp").join(format!("{pid}-{start}"));
             sweep(&dir);
@@ -57,15 +62,23 @@ impl Office {
                 }
             }
         };
-        open().map_err(|error| match error.fault {
+        let opened = loop {
+            match open() {
+                Err(error) if error.is_no_room() && reserve::give(&site.dir) => {}
+                opened => break opened,
+            }
+        };
+        opened.map_err(|error| match error.fault {
+            Fault::Failed if error.is_no_room() => error
+                .within(format!("there is no room in the state directory `{}`", site.dir.display()))
+                .hint(make_room_first(&site.dir, "try again")),
             Fault::Failed => error.within(format!("cannot work in the state directory `{}`", site.dir.display())),
             _ => error,
         })
     }
 
     /// Does something while nobody else works in the store, then shares it again. `Fault::Locked` when somebody does.
-    pub(super) fn alone<T>(&mut self, act: impl FnOnce(&Store, &SqliteJournal) -> Result<T>) -> Result<T> {
-        const PATIENCE: Duration = Duration::from_secs(60);
+    pub(super) fn alone<T>(&mut self, site: &Site, act: impl FnOnce(&Store, &SqliteJournal) -> Result<T>) -> Result<T> {
         let path = store_lock(&self.dir);
         self.sharing = None;
         let done = Lock::take(&path, Mode::Alone, "the store").and_then(|_alone| {
@@ -73,14 +86,7 @@ impl Office {
             self.store = Store::open(&self.dir, &self.tmp)?;
             act(&self.store, &self.journal)
         });
-        let deadline = Instant::now() + PATIENCE;
-        let sharing = loop {
-            match Lock::take(&path, Mode::Shared, "the store") {
-                Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => {}
-                taken => break taken?,
-            }
-        };
-        self.sharing = Some(sharing);
+        self.sharing = Some(patiently(site, || Lock::take(&path, Mode::Shared, "the store"))?);
         self.store = Store::open(&self.dir, &self.tmp)?;
         done
     }
@@ -89,6 +95,11 @@ impl Office {
     pub(super) fn ground<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store, site: &Site) -> Ground<'a> {
         Ground { dir, tmp, store, monitor: Arc::clone(&site.monitor), logs: Logs::Kept }
     }
+}
+
+/// What to do where not even the reserve was enough.
+pub(super) fn make_room_first(dir: &Path, then: &str) -> String {
+    format!("make some megabytes of room on the filesystem of `{}`, then {then}", dir.display())
 }
 
 /// The lock that writers of the store share, and that who removes something from it holds alone.
@@ -103,17 +114,47 @@ pub(super) fn ground_to_look<'a>(dir: &'a Path, tmp: &'a Path, store: &'a Store,
 
 /// Takes the lock of a transaction, so that nobody else is at work on it.
 pub(super) fn lock_tx(dir: &Path, tx: &TxId) -> Result<Lock> {
+    let _beginning = lock_begin(dir)?;
+    lock_begun(dir, tx)
+}
+
+/// The same for who keeps others from beginning and recovering: a transaction that was just journaled is not yet
+/// locked, and is nobody else's.
+pub(super) fn lock_begun(dir: &Path, tx: &TxId) -> Result<Lock> {
     Lock::take(&lock_path(dir, tx), Mode::Alone, &format!("transaction `{tx}`"))
 }
 
-/// Keeps begins and recoveries apart: a transaction that was just journaled is not yet locked.
+/// Keeps others from taking a transaction that was just journaled and is not yet locked.
 pub(super) fn lock_begin(dir: &Path) -> Result<Lock> {
     const PATIENCE: Duration = Duration::from_secs(30);
     let deadline = Instant::now() + PATIENCE;
     loop {
         match Lock::take(&dir.join("locks/begin.lock"), Mode::Alone, "the beginning of transactions") {
-            Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
+            Err(error) if error.fault == Fault::Locked && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            taken => return taken,
+        }
+    }
+}
+
+/// How often a lock that others hold is asked for again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Shares what somebody may have alone for a while: who drops what is not kept any more. After a moment that is told.
+pub(super) fn patiently<T>(site: &Site, take: impl Fn() -> Result<T>) -> Result<T> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const MOMENT: Duration = Duration::from_secs(1);
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        match take() {
+            Err(error)
+                if error.fault == Fault::Locked && began.elapsed() < PATIENCE && site.stop.signal().is_none() =>
+            {
+                if !told && began.elapsed() >= MOMENT {
+                    told = true;
+                    site.monitor.warn(&format!("waits, for {error}"));
+                }
+                std::thread::sleep(PAUSE);
             }
             taken => return taken,
         }

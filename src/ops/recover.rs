@@ -2,20 +2,22 @@
 
 use std::path::PathBuf;
 
-use super::carry_on::{finish, keep_watch, settle};
+use super::carry_on::{finish, settle, settle_early};
 use super::keep;
-use super::office::{Office, lock_begin, lock_tx, refuse_lost_journal, sweep, tell};
-use super::reopen::reopen;
+use super::keeper::watch_over;
+use super::office::{Office, lock_tx, make_room_first, refuse_lost_journal, sweep, tell};
+use super::reopen::reopen_anyhow;
 use super::{AtBoot, Place, Services, Site, Standing, Wait};
-use crate::engine::{Driver, lock_path};
+use crate::engine::{Driver, clear_holds, lock_path};
 use crate::error::{Error, Fault, OrSay, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
-use crate::sys::files;
+use crate::sys::{files, hold};
 use crate::tx::{Event, Outcome};
 
-/// Settles every transaction that nobody is at work on any more. Those that wait for their operator stay open.
-pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
+/// Settles every transaction that nobody is at work on any more. Those that wait for their operator stay open. While
+/// the machine boots, only what is files is put back; the rest is for a recovery when all is up.
+pub fn recover(site: &Site, at_boot: AtBoot) -> Result<Vec<Standing>> {
     let mut standings = Vec::new();
     let journal = site.dir.join("journal.db");
     refuse_lost_journal(&site.dir)?;
@@ -25,14 +27,18 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
         return Ok(standings);
     }
     let mut office = Office::open(site)?;
+    clear_holds_of_ended(site, &office)?;
     let mut refused = None;
     for tx in office.journal.unfinished()? {
         // One that cannot be settled must not keep the others from it.
-        match settle_one(site, &mut office, &tx) {
+        match settle_one(site, &mut office, &tx, at_boot) {
             Ok(standing) => standings.extend(standing),
             Err(error) if matches!(error.fault, Fault::Signal(_)) => return Err(error),
             Err(error) => {
-                let error = error.within(format!("cannot settle `{tx}`"));
+                let mut error = error.within(format!("cannot settle `{tx}`"));
+                if error.is_no_room() && error.hints.is_empty() {
+                    error = error.hint(make_room_first(&office.dir, "`txupgrade recover` again"));
+                }
                 match refused {
                     None => refused = Some(error),
                     // The first is the failure of the whole; it is not hidden by these.
@@ -43,7 +49,9 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
     }
     match refused {
         Some(error) => Err(error),
+        None if at_boot == AtBoot::Yes => Ok(standings),
         None => {
+            watch_over(site, &office.dir, &office.journal);
             sweep_ended(site, &mut office)?;
             for standing in &standings {
                 keep::carry_out(site, &mut office, &standing.tx);
@@ -54,8 +62,7 @@ pub fn recover(site: &Site, _at_boot: AtBoot) -> Result<Vec<Standing>> {
 }
 
 /// Settles one transaction; `None` when somebody else has done it meanwhile.
-fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Standing>> {
-    let beginning = lock_begin(&office.dir)?;
+fn settle_one(site: &Site, office: &mut Office, tx: &TxId, at_boot: AtBoot) -> Result<Option<Standing>> {
     let lock = match lock_tx(&office.dir, tx) {
         Err(error) if error.fault == Fault::Locked => {
             let mut standing = Standing::of(&tell(&office.journal, tx)?);
@@ -64,24 +71,39 @@ fn settle_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<Option<Stan
         }
         taken => taken?,
     };
-    drop(beginning);
     let Office { dir, tmp, store, journal, .. } = office;
     let told = tell(journal, tx)?;
     if told.state.ended().is_some() {
         return Ok(None);
     }
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     driver.turn_back_if_unconfirmed()?;
-    settle(&mut driver)?;
+    match at_boot {
+        AtBoot::Yes => settle_early(&mut driver)?,
+        AtBoot::No => settle(&mut driver)?,
+    }
     drop(driver);
     drop(lock);
-    let standing = Standing::of(&tell(journal, tx)?);
-    if matches!(standing.place, Place::Unconfirmed { .. }) {
-        keep_watch(site, tx)?;
+    Ok(Some(Standing::of(&tell(journal, tx)?)))
+}
+
+/// What has ended holds no unit back, even if its process died before it had removed what held it.
+fn clear_holds_of_ended(site: &Site, office: &Office) -> Result<()> {
+    // In this order: who begins now is open before it holds anything.
+    let holders = hold::holders(&office.dir);
+    let open = office.journal.unfinished()?;
+    for holder in holders {
+        // What is no name of a transaction is not ours.
+        let Ok(tx) = holder.parse::<TxId>() else { continue };
+        if !open.contains(&tx)
+            && let Err(error) = clear_holds(&office.dir, &tx)
+        {
+            site.monitor.warn(&error.to_string());
+        }
     }
-    Ok(Some(standing))
+    Ok(())
 }
 
 /// A process may have died after the end was journaled and before the side copies were removed. That is tidying up
@@ -104,7 +126,7 @@ fn sweep_one(site: &Site, office: &mut Office, tx: &TxId) -> Result<()> {
         return Ok(());
     }
     let Ok(_lock) = lock_tx(dir, tx) else { return Ok(()) };
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     Driver::new(journal, world, tx.clone(), told.state, site.stop.clone()).sweep();
     Ok(())
 }
@@ -119,7 +141,7 @@ pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, 
         return Err(Error::new(format!("`{tx}` is not stuck"))
             .hint("only a stuck transaction is released; `txupgrade status` says where this one stands"));
     }
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let scratch = world.scratch();
     let copies = world.leftovers().into_iter().filter(|path| *path != scratch).collect();
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
@@ -128,6 +150,9 @@ pub fn release(site: &Site, tx: &TxId, services: Services) -> Result<(Standing, 
     }
     driver.append(Event::Ended { outcome: Outcome::Released })?;
     drop(driver);
+    if let Err(error) = clear_holds(dir, tx) {
+        site.monitor.warn(&error.to_string());
+    }
     // Nothing was displaced into it; what cannot be removed is in nobody's way.
     let _ = files::remove_tree(&scratch);
     let _ = std::fs::remove_file(lock_path(dir, tx));

@@ -7,7 +7,8 @@ use crate::engine::{self, Ground, Target, World};
 use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
-use crate::store::ObjectId;
+use crate::store::{ObjectId, Stamps};
+use crate::sys::clock;
 use crate::tx::{Action, State, TaskId};
 
 /// Makes the world of a transaction again, from what it journaled when it began: the plan as it was then.
@@ -20,12 +21,34 @@ pub(super) fn reopen<'a>(journal: &dyn Journal, ground: Ground<'a>, tx: &TxId, s
         let mut bound = engine::bind_on(&ground, read, Some(&begun.lists))?;
         bound.leave_out(&begun.left_out);
         let mut world = World::new(ground, bound, tx.to_string())?;
+        if begun.runner.boot_id != clock::boot_id() {
+            world.stamps = Stamps::SayNothing;
+        }
+        world.claims = begun.claims.clone();
         if let Some(undone) = begun.undoes.first() {
             world.target = target(&world, &tell(journal, &undone.parse()?)?)?;
         }
         Ok(world)
     };
     again().map_err(|error| error.within(format!("cannot read the plan of `{tx}` back")))
+}
+
+/// The same for what is done to a transaction in any case: where its plan is damaged the world is one in which each task
+/// fails and says so.
+pub(super) fn reopen_anyhow<'a>(
+    journal: &dyn Journal,
+    ground: &dyn Fn() -> Ground<'a>,
+    tx: &TxId,
+    state: &State,
+) -> Result<World<'a>> {
+    match reopen(journal, ground(), tx, state) {
+        Err(why) if why.fault == Fault::Damage => {
+            let mut world = World::of_lost_plan(ground(), tx, why)?;
+            world.claims = state.begun().claims.clone();
+            Ok(world)
+        }
+        reopened => reopened,
+    }
 }
 
 /// What going back to before a committed transaction means: its manifests and its version stamp.

@@ -1,10 +1,10 @@
 //! `rollback`: an open transaction turns back; a committed one is undone by a new transaction.
 
-use super::begin::{Extras, bases, begun, start};
+use super::begin::{Extras, bases, begun, start_next};
 use super::carry_on::{finish, settle};
 use super::keep::refuse_pruned;
-use super::office::{Office, Reading, Told, lock_tx, tell};
-use super::reopen::{reopen, target};
+use super::office::{Office, Reading, Told, lock_begin, lock_tx, tell};
+use super::reopen::{reopen, reopen_anyhow, target};
 use super::{Site, Standing, Through, Wait};
 use crate::engine::{self, Driver};
 use crate::error::{Error, Result};
@@ -20,6 +20,17 @@ pub struct RollbackOptions {
     pub extent: Extent,
     /// Whether later transactions on the same resources are undone first.
     pub through: Through,
+    /// Whether a committed one may be undone.
+    pub undoing: Undoing,
+}
+
+/// Whether somebody has said that a committed transaction is to be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undoing {
+    /// Somebody has.
+    Agreed,
+    /// It was open when that would have been asked.
+    NotAsked,
 }
 
 /// What a rollback would do.
@@ -38,18 +49,17 @@ pub struct RollbackPreview {
 }
 
 /// Turns an open transaction back, or undoes a committed one.
-pub fn rollback(site: &Site, tx: Option<&TxId>, options: RollbackOptions) -> Result<Standing> {
+pub fn rollback(site: &Site, tx: &TxId, options: RollbackOptions) -> Result<Standing> {
     let office = Office::open(site)?;
-    let about = about(&office.journal, tx)?;
+    let about = about(&office.journal, Some(tx))?;
     if about.told.state.ended().is_none() {
         return turn_back(site, office, &about.told.tx, options.extent);
     }
-    if options.through == Through::OnlyThis && !about.later.is_empty() {
-        let names: Vec<String> = about.later.iter().map(|tx| format!("`{tx}`")).collect();
-        let tx = &about.told.tx;
-        return Err(Error::new(format!("later transactions touch what `{tx}` would put back"))
-            .because(format!("they are {}", names.join(", ")))
-            .hint(format!("`txupgrade rollback {tx} --through` undoes them first, the latest first")));
+    if options.undoing == Undoing::NotAsked {
+        return Err(ended_meanwhile(&about.told.tx));
+    }
+    if options.through == Through::OnlyThis {
+        refuse_later(&about)?;
     }
     for tx in [&about.told.tx].into_iter().chain(&about.later) {
         refuse_pruned(&office.store, &tell(&office.journal, tx)?)?;
@@ -65,11 +75,19 @@ pub fn rollback(site: &Site, tx: Option<&TxId>, options: RollbackOptions) -> Res
     undo_committed(site, &about.told.tx)
 }
 
+/// Which transaction a rollback is about where `tx` was said, and whether that one is open.
+pub fn rollback_of(site: &Site, tx: Option<&TxId>) -> Result<(TxId, bool)> {
+    let told = about(&reading(site)?.journal, tx)?.told;
+    Ok((told.tx, told.state.ended().is_none()))
+}
+
+fn reading(site: &Site) -> Result<Reading> {
+    Reading::open(site)?.ok_or_else(|| Error::new("there is no transaction to roll back"))
+}
+
 /// What a rollback would do, without doing it.
 pub fn rollback_preview(site: &Site, tx: Option<&TxId>, through: Through) -> Result<RollbackPreview> {
-    let Some(reading) = Reading::open(site)? else {
-        return Err(Error::new("there is no transaction to roll back"));
-    };
+    let reading = reading(site)?;
     let about = about(&reading.journal, tx)?;
     let open = about.told.state.ended().is_none();
     let mut of = vec![about.told.tx.clone()];
@@ -142,6 +160,23 @@ fn about(journal: &dyn Journal, tx: Option<&TxId>) -> Result<About> {
     Ok(About { told, later })
 }
 
+fn refuse_later(about: &About) -> Result<()> {
+    if about.later.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = about.later.iter().map(|tx| format!("`{tx}`")).collect();
+    let tx = &about.told.tx;
+    Err(Error::new(format!("later transactions touch what `{tx}` would put back"))
+        .because(format!("they are {}", names.join(", ")))
+        .hint(format!("`txupgrade rollback {tx} --through` undoes them first, the latest first")))
+}
+
+fn ended_meanwhile(tx: &TxId) -> Error {
+    Error::new(format!("`{tx}` has ended meanwhile"))
+        .because("somebody else carried it on")
+        .hint(format!("`txupgrade show {tx}` says how; `txupgrade rollback {tx}` undoes it if it was committed"))
+}
+
 /// For each transaction, whether it committed and no rollback that is itself in effect has undone it.
 pub(super) fn in_effect(all: &[Told]) -> Vec<bool> {
     let mut in_effect = vec![false; all.len()];
@@ -159,7 +194,10 @@ fn turn_back(site: &Site, mut office: Office, tx: &TxId, extent: Extent) -> Resu
     let lock = lock_tx(&office.dir, tx)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let told = tell(journal, tx)?;
-    let world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
+    if told.state.ended().is_some() {
+        return Err(ended_meanwhile(tx));
+    }
+    let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
     driver.take_over()?;
     if driver.state().stuck().is_some() {
@@ -182,6 +220,7 @@ fn undo_committed(site: &Site, tx: &TxId) -> Result<Standing> {
     let mut office = Office::open(site)?;
     let Office { dir, tmp, store, journal, .. } = &mut office;
     let told = tell(journal, tx)?;
+    refuse_pruned(store, &told)?;
     let mut world = reopen(journal, Office::ground(dir, tmp, store, site), tx, &told.state)?;
     world.target = target(&world, &told)?;
     world.bases = bases(journal, world.ground.store, &world.bound)?;
@@ -194,7 +233,10 @@ fn undo_committed(site: &Site, tx: &TxId) -> Result<Standing> {
     let extras = Extras { left_out: before.left_out.clone(), accepted: Vec::new(), undoes: vec![tx.to_string()] };
     let set = before.set.clone();
     let begun = begun(&world, &set, itinerary, Goal::Committed, extras)?;
-    let undoing = start(site, journal, world, begun)?;
+    let beginning = lock_begin(dir)?;
+    // While nothing else begins: somebody may have undone it, or upgraded again, since that was looked at.
+    refuse_later(&about(journal, Some(tx))?)?;
+    let undoing = start_next(site, journal, world, begun, beginning)?;
     finish(site, &mut office, &undoing, Wait::No)
 }
 

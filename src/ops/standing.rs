@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::office::Told;
-use super::{Place, Standing};
+use super::{Down, Place, Standing};
+use crate::engine::{of_quiesce, remaining, until};
 use crate::error::Error;
 use crate::journal::Recorded;
 use crate::tx::{Action, Event, Goal, Heading, Progress, Reason, State, Task, TaskId};
@@ -46,9 +47,20 @@ impl Standing {
             to: version(Action::Verify).or_else(|| version(Action::Recheck)),
             took: took(told),
             downtime: downtime(told),
-            down: state.kept_down().into_iter().cloned().collect(),
+            down: down(state),
         }
     }
+}
+
+/// What is kept down, and the units of it that were up.
+pub(super) fn down(state: &State) -> Vec<Down> {
+    let units = |quiesce: &TaskId| {
+        let found = state.output(&TaskId::new(Action::Require, of_quiesce(&quiesce.subject)));
+        let up = found.into_iter().flat_map(|output| &output.units).filter(|unit| unit.active);
+        up.map(|unit| unit.name.clone()).collect()
+    };
+    let down = state.kept_down().into_iter();
+    down.map(|quiesce| Down { quiesce: quiesce.subject.clone(), units: units(quiesce) }).collect()
 }
 
 /// The failure that turned it back or holds it; else the first there was.
@@ -96,8 +108,8 @@ fn place(state: &State) -> Place {
     if let Some(task) = state.on_hold() {
         return Place::OnHold { task: task.clone() };
     }
-    if let Some(Event::Awaiting { until, .. }) = state.awaiting() {
-        return Place::Unconfirmed { until: until.clone() };
+    if let Some(awaiting) = state.awaiting() {
+        return Place::Unconfirmed { until: until(awaiting), left: remaining(awaiting) };
     }
     if !state.is_settled() {
         return Place::Abandoned;

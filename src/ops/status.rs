@@ -2,7 +2,8 @@
 
 use super::look::Account;
 use super::office::Reading;
-use super::{Site, Standing};
+use super::standing::down;
+use super::{Down, Site, Standing};
 use crate::error::Result;
 use crate::journal::Journal;
 use crate::tx::{Goal, Purpose, TaskId};
@@ -29,7 +30,7 @@ pub struct Open {
     /// The process at work on it.
     pub pid: Option<u32>,
     /// Quiesces that are not known to be up again.
-    pub down: Vec<TaskId>,
+    pub down: Vec<Down>,
     /// Steps that have not run.
     pub missing: Vec<TaskId>,
 }
@@ -56,7 +57,7 @@ impl Open {
             task: state.in_flight().cloned(),
             done: (done, state.tasks().len()),
             pid: account.worker().map(|worker| worker.pid).filter(|pid| *pid != 0),
-            down: state.kept_down().into_iter().cloned().collect(),
+            down: down(state),
             missing: state.steps_missing(),
         }
     }

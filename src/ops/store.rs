@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Site;
 use super::keep::{Asks, kept, refuse_pruned};
 use super::look::which;
-use super::office::{Office, Reading, store_lock, tell};
+use super::office::{Office, Reading, patiently, store_lock, tell};
 use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, format};
 use crate::name::TxId;
@@ -40,7 +40,7 @@ impl Looking {
         if site.dir.is_dir() {
             format::check(&site.dir)?;
         }
-        let sharing = Lock::share_if_there(&store_lock(&site.dir), "the store")?;
+        let sharing = patiently(site, || Lock::share_if_there(&store_lock(&site.dir), "the store"))?;
         let store = Store::open_read_only(&site.dir)?.ok_or_else(|| nothing_yet(site))?;
         Ok(Looking { store, _sharing: sharing })
     }
@@ -64,30 +64,39 @@ fn teller<'a>(site: &'a Site, what: &'a str) -> impl Fn(u64, u64) -> Result<()> 
 /// Re-reads the store, or a sample of it, and says which transactions are hit by damage.
 pub fn verify(site: &Site, sample: Sample) -> Result<Verified> {
     let Looking { store, _sharing } = &Looking::open(site)?;
-    let mut verified = store.verify(sample, &teller(site, "verify"))?;
+    let mut wanted = Vec::new();
     if let Some(reading) = Reading::open(site)? {
         let dropped = store.dropped()?;
         for tx in reading.journal.transactions()? {
             let told = tell(&reading.journal, &tx)?;
-            let mut lost = |resource: &str, id: &str, what: &str| -> Result<()> {
-                let Ok(id) = id.parse::<ObjectId>() else { return Ok(()) };
-                if !dropped.contains(&id) && !store.has(id)? {
-                    verified.hit.push(Hit {
+            let plan = ("", told.state.begun().plan.as_str(), "its plan is not in the store");
+            let captured = told.state.outputs().filter(|(task, _)| task.action == Action::Capture);
+            let manifests = captured.filter_map(|(task, output)| {
+                Some((task.subject.as_str(), output.manifest.as_deref()?, "its manifest is not in the store"))
+            });
+            for (resource, id, lost) in std::iter::once(plan).chain(manifests) {
+                let Ok(manifest) = id.parse::<ObjectId>() else { continue };
+                if !dropped.contains(&manifest) {
+                    let hit = Hit {
                         tx: tx.to_string(),
                         resource: resource.to_owned(),
                         place: String::new(),
-                        manifest: id,
-                        lost: Some(format!("{what} is not in the store")),
+                        manifest,
+                        lost: Some(lost.to_owned()),
                         files: 0,
                         names: Vec::new(),
-                    });
+                    };
+                    wanted.push(hit);
                 }
-                Ok(())
-            };
-            lost("", &told.state.begun().plan, "its plan")?;
-            for (task, output) in told.state.outputs().filter(|(task, _)| task.action == Action::Capture) {
-                lost(&task.subject, output.manifest.as_deref().unwrap_or_default(), "its manifest")?;
             }
+        }
+    }
+    let ids: Vec<ObjectId> = wanted.iter().map(|hit| hit.manifest).collect();
+    let mut verified = store.verify(sample, &ids, &teller(site, "verify"))?;
+    for hit in wanted {
+        if !store.has(hit.manifest)? {
+            verified.hit.retain(|known| !(known.tx.is_empty() && known.manifest == hit.manifest));
+            verified.hit.push(hit);
         }
     }
     Ok(verified)

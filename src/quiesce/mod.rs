@@ -1,6 +1,7 @@
 //! What is stopped before capture and resumed on every path. One file per kind, one line in [`KINDS`].
 
 mod command;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[command::KIND];
+pub const KINDS: &[Kind] = &[command::KIND, service::KIND];
 
 /// Something that can be stopped and started again.
 pub trait Quiesce: Send + Sync {
@@ -30,6 +31,17 @@ pub trait Quiesce: Send + Sync {
     /// How long stopping and resuming may take before they are ended and count as failed.
     fn time_limits(&self) -> (Option<Duration>, Option<Duration>) {
         (None, None)
+    }
+
+    /// Whether it has to know how things were before it stops them.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// How things are; asked before anything is touched, and journaled. Its units are in the context of every quiesce
+    /// and resume of the transaction.
+    fn remember(&self, _cx: &Context<'_>) -> Result<Output> {
+        Ok(Output::default())
     }
 
     /// Stops what writes. Repeatable.

@@ -60,6 +60,17 @@ fn a_server_that_stays_is_named() {
 }
 
 #[test]
+fn units_are_named_in_the_order_of_stopping_and_of_starting() {
+    let f = Fixture::new();
+    let it = f.quiesce("kind = \"service\"\nunits = [\"web\", \"shop.service\", \"worker@*\"]\ntimeout = \"1m\"");
+    let (stop, start) = it.describe(&f.scope());
+    assert_eq!(stop, "stop web, shop.service, worker@*");
+    assert_eq!(start, "start what was up of worker@*, shop.service, web");
+    let minute = Some(std::time::Duration::from_secs(60));
+    assert_eq!((it.time_limits(), it.remembers()), ((minute, minute), true));
+}
+
+#[test]
 fn mistakes_of_quiesces_are_told() {
     let f = Fixture::new();
     let all = f.all_mistakes(
@@ -68,6 +79,9 @@ fn mistakes_of_quiesces_are_told() {
             "kind = \"command\"",
             "kind = \"command\"\nrun = [\"x\"]\nresum = [\"y\"]",
             "kind = \"command\"\nresume = [\"x\"]\ndri = \"/\"",
+            "kind = \"service\"\nsteady = \"5s\"",
+            "kind = \"service\"\nunits = []\nstedy = \"5s\"",
+            "kind = \"service\"\nunits = [\"shop\"]\ntimeout = \"0s\"",
         ],
     );
     insta::assert_snapshot!(all, @r#"
@@ -79,5 +93,15 @@ fn mistakes_of_quiesces_are_told() {
 
     unknown key `dri`
     hint: did you mean `dir`?
+
+    the key `units` is missing
+
+    `units` names no unit
+    hint: units = ["shop.service"]
+    unknown key `stedy`
+    hint: did you mean `steady`?
+
+    `timeout` cannot be nothing
+    hint: write it as `"90s"`, `"10m"`, `"1h 30m"` or `"500ms"`
     "#);
 }

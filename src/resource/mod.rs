@@ -59,8 +59,25 @@ pub trait Resource: Send + Sync {
     /// Proves it by an empty diff at the end. Returns what it changed.
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes>;
 
+    /// Restores what can be although some of what the manifest needs is damaged. What cannot be is left as it is, and an
+    /// error (`Fault::Damage`) names it. By default that is all of it or nothing.
+    fn salvage(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        cx.store.prove(&[manifest], &|_, _| ())?;
+        self.restore(cx, manifest)
+    }
+
+    /// Whether a capture or its proof writes all of it down once more for a while.
+    fn copies(&self) -> bool {
+        false
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
+        false
+    }
+
+    /// Whether it is files and nothing else: then it is put back while the machine boots, before any server is up.
+    fn is_files(&self) -> bool {
         false
     }
 

@@ -39,6 +39,8 @@ impl PathResource {
             exclude: texts(&self.exclude)?,
             left_out: cx.left_out.clone(),
             secret: texts(&self.secret)?,
+            stamps: cx.stamps,
+            replaced: cx.replaced,
         })
     }
 }
@@ -110,6 +112,10 @@ impl Resource for PathResource {
         true
     }
 
+    fn is_files(&self) -> bool {
+        true
+    }
+
     fn carry(&self, cx: &Context<'_>, manifest: ObjectId, part: Option<&Path>) -> Result<()> {
         let tree = self.tree(cx)?;
         let tell = |done, total| cx.monitor.progress(&cx.subject, done, total);
@@ -127,6 +133,12 @@ impl Resource for PathResource {
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         let tree = self.tree(cx)?;
         cx.store.restore_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
+    }
+
+    /// File by file.
+    fn salvage(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
+        let tree = self.tree(cx)?;
+        cx.store.salvage_tree(manifest, &tree, &cx.tx, &|done, total| cx.monitor.progress(&cx.subject, done, total))
     }
 }
 

@@ -50,6 +50,12 @@ pub trait Step: Send + Sync {
         false
     }
 
+    /// Whether its undo touches files and nothing else: then it is taken back while the machine boots, before any server
+    /// is up.
+    fn undo_is_files(&self) -> bool {
+        false
+    }
+
     /// Whether that undo still has something to do once the transaction has ended and its side copies are gone.
     fn undo_lasts(&self) -> bool {
         self.has_undo()
@@ -70,8 +76,24 @@ pub trait Step: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Bytes that it needs free, and where.
-    fn room(&self, _cx: &Context<'_>) -> Result<Vec<(PathBuf, u64)>> {
+    /// What it needs free, and where.
+    fn room(&self, _cx: &Context<'_>) -> Result<Vec<Room>> {
         Ok(Vec::new())
     }
+
+    /// Side copies that nothing needs any more once it has been undone: they go early where there is no room.
+    fn spent(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Room on a filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// A place on it.
+    pub path: PathBuf,
+    /// How many bytes.
+    pub bytes: u64,
+    /// For how many files.
+    pub files: u64,
 }

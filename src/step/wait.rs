@@ -2,12 +2,13 @@
 //!
 //! Promises: a signal ends it within a fifth of a second (within one question, where checks are waited for).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Kind, Step};
 use crate::context::{Context, default_timeout, run};
 use crate::error::{Error, Result};
 use crate::plan::{Fields, List, Scope};
+use crate::sys::clock;
 use crate::tx::Output;
 
 /// Keys: `time`, or `checks` with `timeout` (how long to wait at most; 1 h).
@@ -46,10 +47,10 @@ impl Step for Wait {
 
     fn run(&self, cx: &Context<'_>) -> Result<Output> {
         if self.checks.is_empty() {
-            sleep(cx, Instant::now() + self.time)?;
+            sleep(cx, clock::ran().saturating_add(self.time))?;
             return Ok(Output::default());
         }
-        let began = Instant::now();
+        let began = clock::ran();
         for check in cx.references(&self.checks)? {
             loop {
                 cx.go_on()?;
@@ -57,24 +58,24 @@ impl Step for Wait {
                 if finding.passed() {
                     break;
                 }
-                if began.elapsed() >= self.timeout {
+                if clock::ran() - began >= self.timeout {
                     return Err(Error::new(format!(
                         "check `{check}` did not pass within {}",
                         run::in_words(self.timeout)
                     ))
                     .because(finding.found));
                 }
-                sleep(cx, (Instant::now() + Duration::from_secs(1)).min(began + self.timeout))?;
+                sleep(cx, (clock::ran() + Duration::from_secs(1)).min(began.saturating_add(self.timeout)))?;
             }
         }
-        Ok(Output { note: format!("after {:.1} s", began.elapsed().as_secs_f64()), ..Output::default() })
+        Ok(Output { note: format!("after {:.1} s", (clock::ran() - began).as_secs_f64()), ..Output::default() })
     }
 }
 
-fn sleep(cx: &Context<'_>, until: Instant) -> Result<()> {
+fn sleep(cx: &Context<'_>, until: Duration) -> Result<()> {
     loop {
         cx.go_on()?;
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.saturating_sub(clock::ran());
         if left.is_zero() {
             return Ok(());
         }

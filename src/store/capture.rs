@@ -20,7 +20,7 @@ use super::recorded::{Content, ReadAhead, Recorded, content_of};
 use super::tree::{Protect, Tree};
 use super::walk::{Found, Walk, Whose};
 use super::{Head, Store, cores, meta, read};
-use crate::error::{Error, OrSay, Result};
+use crate::error::{Error, Fault, OrSay, Result};
 use crate::resource::Captured;
 
 /// Entries that are handed to a reader at once.
@@ -33,12 +33,12 @@ const BATCHES: usize = 32;
 /// Something that may have to be read.
 enum Item {
     Ready(Ready),
-    Read(Entry),
+    Read(Box<Entry>),
 }
 
 /// What goes into the manifest.
 enum Ready {
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// As the base has it, with so many bytes of content.
     Same(Recorded, u64),
 }
@@ -199,38 +199,52 @@ impl Walking<'_> {
             Whose::Mount => {
                 self.shared.warn(format!("`{}` is a mount point: what is in it is not captured", shown(&entry.path.0)));
                 entry.mount = true;
-                return Ok(Some(Item::Ready(Ready::Entry(entry))));
+                return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
             }
             Whose::Ours => {}
         }
         if facts.kind == Type::Socket {
             self.shared
                 .warn(format!("`{}` is a socket: it is recorded and will not be restored", shown(&entry.path.0)));
-            return Ok(Some(Item::Ready(Ready::Entry(entry))));
+            return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
         }
         if entry.nlink > 1 {
             if let Some(first) = self.links.get(&facts.identity()) {
                 entry.link = Some(Bytes(first.clone()));
-                return Ok(Some(Item::Ready(Ready::Entry(entry))));
+                return Ok(Some(Item::Ready(Ready::Entry(Box::new(entry)))));
             }
             self.links.insert(facts.identity(), entry.path.0.clone());
         }
-        if let Some(base) = &mut self.base
-            && let Some(same) = base.unchanged(&entry.path.0, &facts, self.store, self.shared.packer)?
-        {
+        if let Some(same) = self.unchanged(&entry.path.0, &facts)? {
             return Ok(Some(Item::Ready(same)));
         }
         if facts.kind != Type::Dir {
-            return Ok(Some(Item::Read(entry)));
+            return Ok(Some(Item::Read(Box::new(entry))));
         }
         // A directory is read before what is in it, so that it cannot be gone while its entries are kept.
         match self.shared.complete(&mut entry) {
-            Ok(()) => Ok(Some(Item::Ready(Ready::Entry(entry)))),
+            Ok(()) => Ok(Some(Item::Ready(Ready::Entry(Box::new(entry))))),
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 walk.skip();
                 Ok(None)
             }
             Err(e) => Err(Error::new(format!("cannot read `{}`", shown(&entry.path.0))).because(e)),
+        }
+    }
+}
+
+impl Walking<'_> {
+    /// The entry of the base, if nothing about it has changed for sure and the store has all of it. What is damaged is
+    /// read again.
+    fn unchanged(&mut self, path: &[u8], live: &Facts) -> Result<Option<Ready>> {
+        let Some(base) = &mut self.base else { return Ok(None) };
+        match base.unchanged(path, live, self.store, self.shared.packer) {
+            Err(error) if error.fault == Fault::Damage => {
+                self.shared.warn(format!("what comes behind is read again: {error}"));
+                self.base = None;
+                Ok(None)
+            }
+            same => same,
         }
     }
 }
@@ -241,7 +255,9 @@ impl Shared<'_> {
         for item in items {
             match item {
                 Item::Ready(ready) => entries.push(ready),
-                Item::Read(entry) => entries.extend(self.read_one(entry, buffer)?.map(Ready::Entry)),
+                Item::Read(entry) => {
+                    entries.extend(self.read_one(*entry, buffer)?.map(|entry| Ready::Entry(Box::new(entry))))
+                }
             }
         }
         Ok(entries)
@@ -314,18 +330,20 @@ impl Base {
         if old.is_plainly_untouched(live, self.started)
             && let Some(line) = old.line()
         {
-            // Holes are not content.
             match content_of(line) {
-                Content::Nothing if live.kind != Type::File || live.size == 0 => return Ok(Some(Ready::Same(old, 0))),
-                Content::Object(id) if live.size <= live.blocks * 512 => {
-                    return Ok(packer.has(id)?.then_some(Ready::Same(old, live.size)));
-                }
-                _ => {}
+                Content::Nothing => return Ok(Some(Ready::Same(old, 0))),
+                Content::Object(id, size) => return Ok(packer.has(id)?.then_some(Ready::Same(old, size.into()))),
+                Content::More => {}
             }
         }
         let entry = old.into_entry()?;
-        let same = entry.link.is_none() && !entry.torn && is_untouched(&entry, live, self.started);
-        Ok(if same && has_content(store, packer, &entry)? { Some(Ready::Entry(entry)) } else { None })
+        if entry.link.is_some() || entry.torn || !is_untouched(&entry, live, self.started) {
+            return Ok(None);
+        }
+        match has_content(store, packer, &entry) {
+            Err(error) if error.fault == Fault::Damage => Ok(None),
+            has => Ok(has?.then(|| Ready::Entry(Box::new(entry)))),
+        }
     }
 }
 

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use super::built::Built;
 use super::live::{Anchor, Facts};
 use super::manifest::{Entry, StoredHead, Time, Type, is_untouched, order};
 use super::object::Bytes;
 use super::part::{Scope, Severed, is_inside, scope};
 use super::recorded::{ReadAhead, Recorded};
-use super::tree::{IsDir, Protect, Why};
+use super::tree::{IsDir, Protect, Stamps, Why};
 use super::walk::{Found, Walk, Whose};
 use super::{Store, content, meta};
-use crate::error::{OrSay, Result};
+use crate::error::{Fault, OrSay, Result};
 use crate::resource::{Change, What};
 
 /// One thing to be done to make the live tree equal to the manifest.
@@ -68,19 +69,27 @@ pub(crate) fn compare(
     anchor: Option<&Anchor>,
     protect: &Arc<Protect>,
     part: &[u8],
+    built: &Built,
+    stamps: Stamps,
 ) -> Result<Comparison> {
+    let started = match stamps {
+        Stamps::Count => head.started,
+        // Nothing is older than that.
+        Stamps::SayNothing => Time(i64::MIN, 0),
+    };
     std::thread::scope(|scope| {
         let entries = ReadAhead::start(scope, store.entries(head));
-        side_by_side(store, head, anchor, protect, part, entries)
+        side_by_side(store, started, anchor, protect, part, built, entries)
     })
 }
 
 fn side_by_side(
     store: &Store,
-    head: &StoredHead,
+    started: Time,
     anchor: Option<&Anchor>,
     protect: &Arc<Protect>,
     part: &[u8],
+    built: &Built,
     mut entries: ReadAhead,
 ) -> Result<Comparison> {
     let mut walk = anchor.map(|anchor| Walk::new(anchor, protect));
@@ -88,7 +97,8 @@ fn side_by_side(
         store,
         anchor,
         protect,
-        started: head.started,
+        built,
+        started,
         levels: Vec::new(),
         seen: HashMap::new(),
         rebuilt: HashSet::new(),
@@ -145,7 +155,7 @@ fn side_by_side(
                     }
                 }
                 (Some(old), Some(live))
-                    if live.state == Whose::Ours && old.is_plainly_untouched(&live.facts, head.started) =>
+                    if live.state == Whose::Ours && old.is_plainly_untouched(&live.facts, started) =>
                 {
                     if live.facts.kind == Type::Dir {
                         work.enter(live.path.clone(), State::Both { entry: Box::new(old), differs: false });
@@ -184,6 +194,7 @@ struct Work<'a> {
     store: &'a Store,
     anchor: Option<&'a Anchor>,
     protect: &'a Protect,
+    built: &'a Built,
     started: Time,
     levels: Vec<Level>,
     /// Live files with several names, and which entry of the manifest they are.
@@ -382,7 +393,7 @@ impl Work<'_> {
         }
         let mut details = Vec::new();
         let mut rebuild = false;
-        if !is_untouched(entry, facts, self.started) {
+        if !is_untouched(entry, facts, self.started) && !self.built.is(entry, facts) {
             (details, rebuild) = self.closely(entry, live)?;
             // The inode may be shared with something outside.
             rebuild |= shared && !details.is_empty() && facts.ino != entry.ino;
@@ -406,7 +417,11 @@ impl Work<'_> {
         match entry.kind {
             Type::File => {
                 let same = facts.size == entry.size
-                    && content::is_same(self.store, anchor, entry, &mut self.buffer).map_err(|e| e.within(cannot()))?;
+                    && match content::is_same(self.store, anchor, entry, &mut self.buffer) {
+                        // The list of its pieces is lost: it cannot be taken for the same.
+                        Err(error) if error.fault == Fault::Damage => false,
+                        same => same.map_err(|e| e.within(cannot()))?,
+                    };
                 if !same {
                     details.push("content".into());
                 }

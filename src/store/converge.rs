@@ -3,6 +3,9 @@
 //! In this order: compare; build all that is new beside the resource, which reads and checks every object; sync; put it
 //! in place by exchanging names, so that each file is at any instant either the old one or the new one, and what was
 //! displaced is kept; set directories' metadata; sync; compare again. A restore that died is simply run again.
+//!
+//! Where there is no room to build beside, and the caller has read and checked all that the manifest needs and says so
+//! ([`Replaced::GoesFirst`]), what was added is removed first, then what is to be replaced; it all goes on from there.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -13,17 +16,20 @@ use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Store;
+use super::built::Built;
 use super::compare::{Comparison, Fix, compare};
-use super::fetch::Held;
+use super::fetch::{Held, OnBad};
 use super::live::{Anchor, Facts, split};
 use super::manifest::StoredHead;
 use super::meta;
-use super::object::ObjectId;
+use super::object::{Bytes, ObjectId};
 use super::side::Side;
-use super::stage::{self, Staged, stage};
-use super::tree::{Protect, Tree};
+use super::stage::{self, Lost, Staged, stage};
+use super::tree::{Protect, Replaced, Stamps, Tree};
+use super::verify::Hits;
 use crate::error::{Error, OrSay, Result};
 use crate::resource::{Change, Changes};
+use crate::sys::files;
 
 /// How often a restore begins again when the tree still differs.
 const ROUNDS: usize = 2;
@@ -33,7 +39,7 @@ impl Store {
     pub fn diff_tree(&self, manifest: ObjectId, tree: &Tree) -> Result<Changes> {
         let head = self.stored_head(manifest)?;
         let anchor = Anchor::at(&tree.path)?;
-        let compared = self.compare(&head, tree, anchor.as_ref(), b"")?;
+        let compared = self.compare(&head, tree, anchor.as_ref(), b"", &Built::default())?;
         Ok(Changes { items: compared.changes })
     }
 
@@ -45,8 +51,11 @@ impl Store {
             return self.prove(&[manifest], tell);
         };
         self.index.hurry()?;
-        let comparison = self.compare(&head, tree, Some(&anchor), b"")?;
-        let (read, held) = stage::rehearse(self, &anchor, &comparison.fixes, tell)?;
+        let comparison = self.compare(&head, tree, Some(&anchor), b"", &Built::default())?;
+        let Some((read, held)) = stage::rehearse(self, &anchor, &comparison.fixes, tell)? else {
+            // That says what is the matter, and whether only the index leads astray.
+            return self.prove(&[manifest], tell);
+        };
         self.lock_compared().push(Compared { manifest, tree: tree.clone(), comparison, held });
         Ok(read)
     }
@@ -60,13 +69,20 @@ impl Store {
         self.compared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn compare(&self, head: &StoredHead, tree: &Tree, anchor: Option<&Anchor>, part: &[u8]) -> Result<Comparison> {
+    fn compare(
+        &self,
+        head: &StoredHead,
+        tree: &Tree,
+        anchor: Option<&Anchor>,
+        part: &[u8],
+        built: &Built,
+    ) -> Result<Comparison> {
         let protect = match anchor {
             Some(anchor) => Protect::new(tree, anchor, &head.head.facts)?,
             None => Protect::nothing(tree)?,
         };
         tracing::debug!("compares {} with {}", tree.path.display(), head.head.tx);
-        let compared = compare(self, head, anchor, &Arc::new(protect), part);
+        let compared = compare(self, head, anchor, &Arc::new(protect), part, built, tree.stamps);
         tracing::debug!("has compared");
         compared
     }
@@ -74,7 +90,13 @@ impl Store {
     /// Makes the live tree equal to the manifest; displaced things go to the side directory of transaction `tx`. Durable
     /// when it returns; what it returns is what was different, and what had to stay.
     pub fn restore_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
-        self.converge(manifest, tree, None, tx, tell)
+        self.converge(manifest, tree, None, OnBad::Stop, tx, tell)
+    }
+
+    /// The same of what can be restored, although something of what it needs is damaged: a file whose objects are not all
+    /// whole is left as it is. An error (`Fault::Damage`) names these.
+    pub fn salvage_tree(&self, manifest: ObjectId, tree: &Tree, tx: &str, tell: &dyn Fn(u64, u64)) -> Result<Changes> {
+        self.converge(manifest, tree, None, OnBad::GoOn, tx, tell)
     }
 
     /// The same for what is at `part`, an absolute path in the tree, and below it only.
@@ -86,7 +108,7 @@ impl Store {
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
-        self.converge(manifest, tree, Some(part), tx, tell)
+        self.converge(manifest, tree, Some(part), OnBad::Stop, tx, tell)
     }
 
     fn converge(
@@ -94,6 +116,7 @@ impl Store {
         manifest: ObjectId,
         tree: &Tree,
         part: Option<&Path>,
+        on_bad: OnBad,
         tx: &str,
         tell: &dyn Fn(u64, u64),
     ) -> Result<Changes> {
@@ -110,28 +133,38 @@ impl Store {
             None => Vec::new(),
             Some(part) => relative(part, tree, &anchor)?,
         };
-        let compare = || self.compare(&head, tree, Some(&anchor), &part);
         let remembered = if part.is_empty() { self.recall(manifest, tree) } else { None };
         let (first, mut held) = match remembered {
             Some(compared) => (compared.comparison, compared.held),
-            None => (compare()?, Held::new()),
+            None => (self.compare(&head, tree, Some(&anchor), &part, &Built::default())?, Held::new()),
         };
         refuse(&first, &anchor)?;
-        let mut items = first.changes.clone();
-        items.extend(first.kept.clone());
         let mut now = first;
+        let mut items = std::mem::take(&mut now.changes);
+        items.append(&mut now.kept);
+        let mut lost = Lost::new();
         // It is right the first time, unless something still writes, or has written since it was compared.
         for _ in 0..ROUNDS {
-            if now.fixes.is_empty() {
+            if now.fixes.is_empty() || !lost.is_empty() {
                 break;
             }
-            self.fix(&anchor, (&now.fixes, &held), tx, tell)?;
+            let built;
+            (lost, built) = self.fix(&anchor, tree.replaced, (&now.fixes, &held), on_bad, tx, tell)?;
             held = Held::new();
-            now = compare()?;
+            // What differs under its old times has been found, and what was built has new ones.
+            let tree = Tree { stamps: Stamps::Count, ..tree.clone() };
+            now = self.compare(&head, &tree, Some(&anchor), &part, &built)?;
             refuse(&now, &anchor)?;
         }
+        now.changes.retain(|change| !is_lost(change, &lost));
         if !now.changes.is_empty() {
             return Err(differs_still(&anchor, &now.changes));
+        }
+        if !lost.is_empty() {
+            let count = lost.len();
+            let files = if count == 1 { "1 file, which is".to_owned() } else { format!("{count} files, which are") };
+            let statement = format!("`{}` is restored but for {files} left as found", anchor.shown(b""));
+            return Err(self.lost(&anchor, &lost, statement));
         }
         Ok(Changes { items })
     }
@@ -143,27 +176,119 @@ impl Store {
         Some(all.remove(at))
     }
 
-    /// Builds what is to be built, and puts it in place.
-    fn fix(&self, anchor: &Anchor, (fixes, held): (&[Fix], &Held), tx: &str, tell: &dyn Fn(u64, u64)) -> Result<()> {
-        let side = Side::make(anchor, tx)?;
-        tracing::debug!("builds beside {}", anchor.shown(b""));
-        let staged = stage(self, anchor, &side, (fixes, held), tell);
-        tracing::debug!("syncs what was built");
-        match staged.and_then(|staged| side.sync().map(|()| staged)) {
-            Ok(staged) => {
-                tracing::debug!("puts it in place");
-                let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
-                side.keep_parent_time();
-                swapped?;
-                tracing::debug!("syncs what was put in place");
-                side.sync()
-            }
-            Err(error) => {
-                side.discard();
-                Err(error)
+    /// Builds what is to be built beside the resource, and puts it in place. After an error before the first change nothing
+    /// is left beside. Returns what could not be built.
+    fn fix(
+        &self,
+        anchor: &Anchor,
+        replaced: Replaced,
+        (fixes, held): (&[Fix], &Held),
+        on_bad: OnBad,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<(Lost, Built)> {
+        let beside = || self.staged(anchor, (fixes, held), on_bad, tx, tell);
+        let mut staged = beside();
+        // Where there is no room for both, what has to go anyway goes first.
+        for goes in [Goes::Added, Goes::Replaced] {
+            match &staged {
+                Err(error) if replaced == Replaced::GoesFirst && error.is_no_room() => {
+                    remove(anchor, fixes, goes)?;
+                    staged = beside();
+                }
+                _ => break,
             }
         }
+        let (side, mut staged) = staged?;
+        tracing::debug!("puts it in place");
+        let built = std::mem::take(&mut staged.built).placed();
+        let swapped = Swap { anchor, side: &side, parent: None, aside: 0 }.all(fixes, &staged);
+        side.keep_parent_time();
+        swapped?;
+        tracing::debug!("syncs what was put in place");
+        side.sync()?;
+        Ok((staged.lost, built))
     }
+
+    /// Builds everything beside the resource, and makes it durable. After an error nothing is left there.
+    fn staged(
+        &self,
+        anchor: &Anchor,
+        (fixes, held): (&[Fix], &Held),
+        on_bad: OnBad,
+        tx: &str,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<(Side, Staged)> {
+        loop {
+            let side = Side::make(anchor, tx)?;
+            tracing::debug!("builds beside {}", anchor.shown(b""));
+            let staged =
+                stage(self, anchor, &side, (fixes, held), tell).and_then(|staged| side.sync().map(|()| staged));
+            let error = match staged {
+                Ok(staged) if staged.lost.is_empty() => return Ok((side, staged)),
+                Ok(staged) => {
+                    let error =
+                        self.lost(anchor, &staged.lost, "the snapshot is damaged; nothing was changed".to_owned());
+                    match self.mend(&error) {
+                        Ok(false) if on_bad == OnBad::GoOn => return Ok((side, staged)),
+                        Ok(false) => error,
+                        Ok(true) => {
+                            side.discard();
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            side.discard();
+            return Err(error);
+        }
+    }
+
+    /// Says which files cannot be restored, and why.
+    fn lost(&self, anchor: &Anchor, lost: &Lost, statement: String) -> Error {
+        let mut hits = Hits::default();
+        for (path, why) in lost {
+            hits.add(format!("`{}` cannot be restored", anchor.shown(path)), why.clone());
+        }
+        hits.tell(self, Error::new(statement))
+    }
+}
+
+/// Whether a difference is of something that was left as it is, or of what is below it.
+fn is_lost(change: &Change, lost: &Lost) -> bool {
+    let path = if change.name == "." { Some(Bytes::default()) } else { Bytes::from_text(&change.name) };
+    let Some(Bytes(path)) = path else { return false };
+    let ends = (0..path.len()).filter(|&at| path[at] == b'/').chain([0, path.len()]);
+    ends.into_iter().any(|end| lost.contains_key(&path[..end]))
+}
+
+/// What of a live tree goes before anything is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    Added,
+    Replaced,
+}
+
+/// Removes what a restore would put aside.
+fn remove(anchor: &Anchor, fixes: &[Fix], goes: Goes) -> Result<()> {
+    for fix in fixes {
+        let path = match (fix, goes) {
+            (Fix::Displace(path), Goes::Added) => path,
+            (Fix::Build(entry), Goes::Replaced) => &entry.path.0,
+            _ => continue,
+        };
+        let (dir, name) = match anchor.open_parent(path) {
+            // It is in something that is missing as a whole.
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            opened => opened.or_say(|| format!("cannot remove `{}`", anchor.shown(path)))?,
+        };
+        // No symlink leads elsewhere: the directory is the one that was opened without following any.
+        let dir = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir));
+        files::remove_tree(&Path::new(&dir).join(std::ffi::OsStr::from_bytes(name)))?;
+    }
+    Ok(())
 }
 
 /// How a live tree differs from a manifest, as long as nothing else has run.
@@ -214,7 +339,7 @@ fn refuse(compared: &Comparison, anchor: &Anchor) -> Result<()> {
     });
     if replaces_root
         && let Ok(root) = Facts::of(&anchor.dir, &anchor.name)
-        && Facts::of(&anchor.dir, b"").is_ok_and(|parent| parent.place != root.place)
+        && Facts::of(&anchor.dir, b"").is_ok_and(|parent| !root.lies_in(parent.place))
     {
         refusals.push(format!("something is mounted at `{}`, which has to be replaced", anchor.shown(b"")));
     }

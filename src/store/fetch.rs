@@ -23,6 +23,12 @@ pub(crate) type Bad = (ObjectId, Error);
 /// What is done with an object's bytes.
 pub(crate) type Each<'a, T> = &'a (dyn Fn(&Want<T>, &[u8]) -> Result<()> + Sync);
 
+/// The same; its thread keeps an `L` from one object to the next.
+pub(crate) type EachWith<'a, L, T> = &'a (dyn Fn(&mut L, &Want<T>, &[u8]) -> Result<()> + Sync);
+
+/// The same, in one thread.
+type EachHere<'a, T> = &'a mut dyn FnMut(&Want<T>, &[u8]) -> Result<()>;
+
 /// What came of fetching.
 pub(crate) struct Fetched {
     /// Bytes of objects read.
@@ -48,17 +54,17 @@ pub(crate) fn fetch<T: Copy + Send + Sync>(
     tell: &dyn Fn(u64, u64),
     each: Each<'_, T>,
 ) -> Result<Fetched> {
-    fetch_rest(store, wants, &Held::new(), on_bad, tell, each)
+    fetch_rest(store, wants, &Held::new(), on_bad, tell, &|(), want, bytes| each(want, bytes))
 }
 
 /// The same, where some of them are `held`.
-pub(crate) fn fetch_rest<T: Copy + Send + Sync>(
+pub(crate) fn fetch_rest<T: Copy + Send + Sync, L: Default>(
     store: &Store,
     mut wants: Vec<Want<T>>,
     held: &Held,
     on_bad: OnBad,
     tell: &dyn Fn(u64, u64),
-    each: Each<'_, T>,
+    each: EachWith<'_, L, T>,
 ) -> Result<Fetched> {
     /// What one thread writes before it takes more.
     const GROUP: usize = 64;
@@ -80,15 +86,16 @@ pub(crate) fn fetch_rest<T: Copy + Send + Sync>(
         for _ in 0..cores().min(groups.len() + frames.len()) {
             let (done, groups, frames, next, stop) = (done.clone(), &groups, &frames, &next, &stop);
             scope.spawn(move || {
-                let mut opener = Opener::default();
+                let (mut opener, mut local) = (Opener::default(), L::default());
                 while !stop.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let result = match (groups.get(at), at.checked_sub(groups.len()).map(|at| frames.get(at))) {
                         (Some(group), _) => group
                             .iter()
-                            .try_for_each(|want| each(want, &held[&want.id]))
+                            .try_for_each(|want| each(&mut local, want, &held[&want.id]))
                             .map(|()| (sum(group), Vec::new())),
                         (None, Some(Some(frame))) => {
+                            let each = &mut |want: &Want<T>, bytes: &[u8]| each(&mut local, want, bytes);
                             one_frame(store, frame, &mut opener, each).map(|bad| (sum(frame), bad))
                         }
                         _ => break,
@@ -123,7 +130,7 @@ pub(crate) fn fetch_rest<T: Copy + Send + Sync>(
     }
 }
 
-fn one_frame<T>(store: &Store, wants: &[Want<T>], opener: &mut Opener, each: Each<'_, T>) -> Result<Vec<Bad>> {
+fn one_frame<T>(store: &Store, wants: &[Want<T>], opener: &mut Opener, each: EachHere<'_, T>) -> Result<Vec<Bad>> {
     let tar = match store.open_frame(wants[0].place, opener) {
         Ok(tar) => tar,
         Err(error) => return Ok(wants.iter().map(|want| (want.id, error.clone())).collect()),

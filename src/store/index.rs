@@ -1,9 +1,13 @@
 //! The index: which archive, frame and place an object is at.
 //!
 //! It holds nothing that the archives don't say: it can be deleted. SQLite with a rollback journal, so that a reader
-//! creates no file; a row whose archive is gone does not count.
+//! creates no file; a row whose archive is gone, or of another size than it was, does not count. One that is damaged is
+//! made anew where that shows when it is opened; where it shows later, it is made anew for the process that came upon
+//! it ([`Index::read_anew`]).
 
 mod upkeep;
+
+pub(crate) use upkeep::Gone;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::archive::{self, ArchiveName, Member, Sealed};
 use super::known::Known;
 use super::object::ObjectId;
-use crate::error::{Error, OrSay, Result};
+use crate::error::{Error, Fault, OrSay, Result};
 
 /// The format of index.db; another one is thrown away and made anew.
 const FORMAT: i64 = 2;
@@ -48,6 +52,8 @@ pub(crate) struct Place {
 pub(crate) struct Index {
     archives: PathBuf,
     state: Mutex<State>,
+    /// Why what is on disk is not used, or not any more.
+    astray: Mutex<Option<String>>,
     /// All of it, once that was worth reading.
     known: RwLock<Option<Known>>,
 }
@@ -59,57 +65,75 @@ struct State {
     present: HashMap<u32, ArchiveName>,
     /// Those of them that were taken in since it was opened.
     fresh: HashSet<u32>,
+    /// What was in archives that are gone, or not what they were.
+    gone: Vec<Gone>,
 }
 
+const CANNOT_READ: &str = "cannot read the index";
+const CANNOT_WRITE: &str = "cannot write the index";
+
 impl Index {
-    /// Opens `store/index.db`, makes it anew when it is missing or of another format, and forgets archives that are gone.
+    /// Opens `store/index.db`, makes it anew when it is missing, damaged or of another format, and forgets archives that
+    /// are gone.
     pub(crate) fn open(store: &Path) -> Result<Index> {
-        let path = store.join("index.db");
-        let cannot = || format!("cannot open the index `{}`", path.display());
-        let open = || Connection::open(&path).and_then(|mut db| prepare(&mut db).map(|()| db));
-        let db = match open() {
-            Err(error) if is_damaged(&error) => {
-                // Nothing in it is missed: the archives are read again.
-                for name in ["index.db", "index.db-journal"] {
-                    let _ = std::fs::remove_file(store.join(name));
-                }
-                open().or_say(cannot)?
-            }
-            opened => opened.or_say(cannot)?,
+        let open = || -> Result<Index> {
+            let index = Index::with(store, connect(store)?)?;
+            index.forget_missing()?;
+            index.absorb()?;
+            Ok(index)
         };
-        let index = Index::with(store, db)?;
-        index.forget_missing().or_say(cannot)?;
-        index.absorb()?;
-        Ok(index)
+        match open() {
+            Err(error) if error.fault == Fault::Damage => {
+                tracing::warn!("the index is made anew: {error}");
+                // Nothing in it is missed: the archives are read again.
+                remove(store);
+                open()
+            }
+            opened => opened,
+        }
     }
 
     /// Opens it for reading; what it does not know is read from the archives into memory. Nothing is created.
     pub(crate) fn open_read_only(store: &Path) -> Result<Index> {
         let path = store.join("index.db");
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let usable = |db: &Connection| {
-            db.busy_timeout(Duration::from_secs(60))?;
-            db.query_row("SELECT count(*) FROM archive", [], |row| row.get::<_, i64>(0)).map(|_| ())
-        };
-        let db = match Connection::open_with_flags(&path, flags).and_then(|db| usable(&db).map(|()| db)) {
-            Ok(db) if format(&db) == Some(FORMAT) => db,
-            _ => {
-                let db = Connection::open_in_memory().or_say(|| "cannot open an index in memory")?;
-                db.execute_batch(SCHEMA).or_say(|| "cannot open an index in memory")?;
-                db
+        let open = || -> Result<Index> {
+            let cannot = |error| wrong(error, CANNOT_READ);
+            let db = Connection::open_with_flags(&path, flags).map_err(cannot)?;
+            db.busy_timeout(Duration::from_secs(60)).map_err(cannot)?;
+            match format(&db).map_err(cannot)? {
+                FORMAT => Index::with(store, db),
+                other => Err(Error::new(CANNOT_READ).because(format!("it has format {other}"))),
             }
         };
-        let mut index = Index::with(store, db)?;
+        let mut index = match open() {
+            Ok(index) => index,
+            Err(error) => {
+                let index = Index::with(store, empty(Connection::open_in_memory())?)?;
+                // One that was never made, or is of another version, is not damaged.
+                if error.fault == Fault::Damage && path.metadata().is_ok_and(|file| file.len() > 0) {
+                    index.note(error.causes.first().unwrap_or(&error.statement));
+                }
+                index
+            }
+        };
         if !index.strangers()?.is_empty() {
-            index.copy_to_memory()?;
-            index.absorb()?;
+            let copied = index.copy_to_memory().and_then(|()| index.forget_missing()).and_then(|()| index.absorb());
+            match copied {
+                Err(error) if error.fault == Fault::Damage => {
+                    index.note(&error.to_string());
+                    index.read_anew(&error)?;
+                }
+                copied => drop(copied?),
+            }
         }
         Ok(index)
     }
 
     fn with(store: &Path, db: Connection) -> Result<Index> {
-        let state = Mutex::new(State { db, present: HashMap::new(), fresh: HashSet::new() });
-        let index = Index { archives: store.join("archives"), state, known: RwLock::default() };
+        let state = Mutex::new(State { db, present: HashMap::new(), fresh: HashSet::new(), gone: Vec::new() });
+        let archives = store.join("archives");
+        let index = Index { archives, state, astray: Mutex::default(), known: RwLock::default() };
         index.look_around()?;
         Ok(index)
     }
@@ -117,9 +141,10 @@ impl Index {
     fn copy_to_memory(&mut self) -> Result<()> {
         let cannot = || "cannot copy the index into memory";
         let state = self.state.get_mut().expect("nobody else has it");
-        let mut memory = Connection::open_in_memory().or_say(cannot)?;
-        let backup = rusqlite::backup::Backup::new(&state.db, &mut memory).or_say(cannot)?;
-        backup.run_to_completion(1000, Duration::ZERO, None).or_say(cannot)?;
+        let wrong = |error| wrong(error, cannot());
+        let mut memory = Connection::open_in_memory().map_err(wrong)?;
+        let backup = rusqlite::backup::Backup::new(&state.db, &mut memory).map_err(wrong)?;
+        backup.run_to_completion(1000, Duration::ZERO, None).map_err(wrong)?;
         drop(backup);
         state.db = memory;
         Ok(())
@@ -129,33 +154,41 @@ impl Index {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Notes which of the archives it knows are there.
+    /// Notes which of the archives it knows are there as they were.
     pub(crate) fn look_around(&self) -> Result<()> {
         let mut state = self.lock();
-        state.present = known(&state.db)
-            .or_say(|| "cannot read the index")?
-            .into_iter()
-            .filter(|&(_, name)| archive::path_of(&self.archives, name).exists())
-            .collect();
+        let all = known(&state.db).map_err(|error| wrong(error, CANNOT_READ))?;
+        let there = all.into_iter().filter(|(_, (name, bytes))| self.is_there(*name, *bytes));
+        state.present = there.map(|(number, (name, _))| (number, name)).collect();
         drop(state);
         self.forget();
         Ok(())
     }
 
+    fn is_there(&self, name: ArchiveName, bytes: u64) -> bool {
+        archive::path_of(&self.archives, name).metadata().is_ok_and(|file| file.len() == bytes)
+    }
+
     /// Drops the rows of archives that are gone, so that their objects are written again.
-    fn forget_missing(&self) -> rusqlite::Result<()> {
+    fn forget_missing(&self) -> Result<()> {
         let mut state = self.lock();
         let state = &mut *state;
-        let gone: Vec<u32> = known(&state.db)?.into_keys().filter(|n| !state.present.contains_key(n)).collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let tx = state.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        for number in gone {
-            tx.execute("DELETE FROM object WHERE archive = ?1", [number])?;
-            tx.execute("DELETE FROM archive WHERE number = ?1", [number])?;
-        }
-        tx.commit()
+        let mut forget = || -> rusqlite::Result<()> {
+            let all = known(&state.db)?;
+            let gone = all.into_iter().filter(|(number, _)| !state.present.contains_key(number));
+            let gone: Vec<(u32, ArchiveName)> = gone.map(|(number, (name, _))| (number, name)).collect();
+            if gone.is_empty() {
+                return Ok(());
+            }
+            let tx = state.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            for (number, name) in gone {
+                state.gone.push(Gone { name, objects: upkeep::objects_of(&tx, number)? });
+                tx.execute("DELETE FROM object WHERE archive = ?1", [number])?;
+                tx.execute("DELETE FROM archive WHERE number = ?1", [number])?;
+            }
+            tx.commit()
+        };
+        forget().map_err(|error| wrong(error, CANNOT_WRITE))
     }
 
     /// Archives that are there and not in the index.
@@ -175,19 +208,6 @@ impl Index {
         Ok(damage)
     }
 
-    /// Forgets everything it knows.
-    pub(crate) fn clear(&self) -> Result<()> {
-        let mut state = self.lock();
-        state.present.clear();
-        state
-            .db
-            .execute_batch("BEGIN IMMEDIATE; DELETE FROM object; DELETE FROM archive; COMMIT;")
-            .or_say(|| "cannot empty the index")?;
-        drop(state);
-        self.forget();
-        Ok(())
-    }
-
     /// What is in memory may be wrong now.
     fn forget(&self) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -199,7 +219,7 @@ impl Index {
         if known.is_none() {
             let state = self.lock();
             let read = Known::read(&state.db, |archive| state.present.contains_key(&archive));
-            *known = Some(read.or_say(|| "cannot read the index")?);
+            *known = Some(read.map_err(|error| wrong(error, CANNOT_READ))?);
         }
         Ok(())
     }
@@ -220,7 +240,7 @@ impl Index {
     /// Takes a complete archive in.
     pub(crate) fn insert(&self, sealed: &Sealed) -> Result<()> {
         let mut state = self.lock();
-        let number = insert(&mut state.db, sealed).or_say(|| "cannot write the index")?;
+        let number = insert(&mut state.db, sealed).map_err(|error| wrong(error, CANNOT_WRITE))?;
         state.present.insert(number, sealed.name);
         state.fresh.insert(number);
         drop(state);
@@ -240,14 +260,14 @@ impl Index {
 
     fn look_up(&self, id: ObjectId) -> Result<Option<Place>> {
         let state = self.lock();
-        match find(&state.db, id).or_say(|| "cannot read the index")? {
+        match find(&state.db, id).map_err(|error| wrong(error, CANNOT_READ))? {
             Some(place) if state.present.contains_key(&place.archive) => Ok(Some(place)),
             // Another process may have written the archive since we looked.
             Some(place) => {
-                let name = known(&state.db).or_say(|| "cannot read the index")?.get(&place.archive).copied();
+                let all = known(&state.db).map_err(|error| wrong(error, CANNOT_READ))?;
                 drop(state);
-                match name {
-                    Some(name) if archive::path_of(&self.archives, name).exists() => {
+                match all.get(&place.archive).copied() {
+                    Some((name, bytes)) if self.is_there(name, bytes) => {
                         self.lock().present.insert(place.archive, name);
                         Ok(Some(place))
                     }
@@ -272,7 +292,7 @@ impl Index {
     /// How many objects it knows.
     pub(crate) fn count(&self) -> Result<u64> {
         let count = self.lock().db.query_row("SELECT count(*) FROM object", [], |row| row.get::<_, i64>(0));
-        count.map(i64::cast_unsigned).or_say(|| "cannot read the index")
+        count.map(i64::cast_unsigned).map_err(|error| wrong(error, CANNOT_READ))
     }
 
     /// Every manifest.
@@ -282,17 +302,48 @@ impl Index {
             let rows = query.query_map([], |row| Ok(ObjectId::from_bytes(row.get(0)?)))?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
-        all(&self.lock().db).or_say(|| "cannot read the index")
+        all(&self.lock().db).map_err(|error| wrong(error, CANNOT_READ))
     }
 }
 
-fn is_damaged(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+/// What SQLite says. Unless it is about the machine, the file is to blame, whatever the code: a bit that flipped in a
+/// name leads to `no such table`.
+fn wrong(error: rusqlite::Error, cannot: &str) -> Error {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, SystemIoFailure,
+    };
+    let code = error.sqlite_error_code();
+    let said = Error::new(cannot).because(error);
+    match code {
+        Some(
+            CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | PermissionDenied | SystemIoFailure,
+        ) => said,
+        _ => said.hint("`txupgrade store reindex` makes the index anew from the archives").fault(Fault::Damage),
+    }
 }
 
-fn format(db: &Connection) -> Option<i64> {
-    db.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()
+fn format(db: &Connection) -> rusqlite::Result<i64> {
+    db.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Opens the file of the index for writing; makes it where it is not there.
+fn connect(store: &Path) -> Result<Connection> {
+    let path = store.join("index.db");
+    let open = Connection::open(&path).and_then(|mut db| prepare(&mut db).map(|()| db));
+    open.map_err(|error| wrong(error, &format!("cannot open the index `{}`", path.display())))
+}
+
+/// Removes the file of the index. What cannot be removed is opened again, and complained of then.
+fn remove(store: &Path) {
+    for name in ["index.db", "index.db-journal"] {
+        let _ = std::fs::remove_file(store.join(name));
+    }
+}
+
+/// An index of nothing.
+fn empty(db: rusqlite::Result<Connection>) -> Result<Connection> {
+    let made = db.and_then(|db| db.execute_batch(SCHEMA).map(|()| db));
+    made.or_say(|| "cannot make an index in memory")
 }
 
 fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
@@ -300,16 +351,20 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "cache_size", -32_000)?;
     let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    if format(&tx) != Some(FORMAT) {
+    if format(&tx)? != FORMAT {
         tx.execute_batch("DROP TABLE IF EXISTS object; DROP TABLE IF EXISTS archive;")?;
         tx.execute_batch(SCHEMA)?;
     }
     tx.commit()
 }
 
-fn known(db: &Connection) -> rusqlite::Result<HashMap<u32, ArchiveName>> {
-    let mut query = db.prepare_cached("SELECT number, name FROM archive")?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, ObjectId::from_bytes(row.get(1)?))))?;
+/// The archives that it knows, by number, each with its bytes.
+fn known(db: &Connection) -> rusqlite::Result<HashMap<u32, (ArchiveName, u64)>> {
+    let mut query = db.prepare_cached("SELECT number, name, bytes FROM archive")?;
+    let rows = query.query_map([], |row| {
+        let bytes = row.get::<_, i64>(2)?.cast_unsigned();
+        Ok((row.get(0)?, (ObjectId::from_bytes(row.get(1)?), bytes)))
+    })?;
     rows.collect()
 }
 
@@ -347,7 +402,7 @@ fn insert_rows(tx: &Connection, sealed: &Sealed) -> rusqlite::Result<u32> {
     Ok(number)
 }
 
-fn place_of(row: &archive::Row, archive: u32) -> Place {
+pub(crate) fn place_of(row: &archive::Row, archive: u32) -> Place {
     Place {
         archive,
         frame: row.frame,

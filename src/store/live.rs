@@ -30,9 +30,12 @@ pub(crate) struct Facts {
     pub(crate) size: u64,
     pub(crate) blocks: u64,
     pub(crate) rdev: (u32, u32),
-    /// The device, and the mount where the system tells.
-    pub(crate) place: (u32, u32, Option<u64>),
+    /// Where it lies.
+    pub(crate) place: Place,
 }
+
+/// A device, and the mount where the system tells.
+pub(crate) type Place = (u32, u32, Option<u64>);
 
 impl Facts {
     /// Of `name` in `dir`, or of `dir` itself when `name` is empty. A symlink is not followed.
@@ -67,6 +70,15 @@ impl Facts {
             rdev: (s.stx_rdev_major, s.stx_rdev_minor),
             place: (s.stx_dev_major, s.stx_dev_minor, mount),
         })
+    }
+
+    /// Whether it lies on what is mounted at `place`. Files of an overlay have the device of their layer, and directories
+    /// that of the whole: where the mount is known it alone tells of a file.
+    pub(crate) fn lies_in(&self, place: Place) -> bool {
+        match (self.kind, self.place.2, place.2) {
+            (Type::Dir, ..) | (_, None, _) | (_, _, None) => self.place == place,
+            (_, own, there) => own == there,
+        }
     }
 
     /// Which file it is, whatever its name.

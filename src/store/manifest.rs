@@ -7,13 +7,17 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::archive::FRAME_LIMIT;
 use super::chunk::Cutter;
+use super::judge::Judge;
 use super::live::Facts;
 use super::object::{Bytes, ObjectId};
 use super::pack::{Class, Packer};
+use super::recorded::plain;
 use super::{Head, Store};
 use crate::error::{Error, Fault, OrSay, Result};
 
@@ -159,11 +163,17 @@ const LAG: i128 = 20_000_000;
 /// The same where the filesystem keeps whole seconds only.
 const COARSE_LAG: i128 = 2_000_000_000;
 
-/// Whether what was done to a file before `started` would have given it another change time than it has.
-pub(super) fn is_settled(live: &Facts, started: Time) -> bool {
+/// How long after `now` something could still be done to a file without giving it another change time.
+pub(super) fn unsettled(live: &Facts, now: Time) -> Option<Duration> {
     let lag = if live.ctime.1 == 0 { COARSE_LAG } else { LAG };
     let nanos = |t: Time| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
-    nanos(live.ctime) + lag < nanos(started)
+    let left = nanos(live.ctime) + lag - nanos(now);
+    u64::try_from(left).ok().map(|left| Duration::from_nanos(left + 1))
+}
+
+/// Whether what was done to a file since `started` has given it another change time, for sure.
+pub(super) fn is_settled(live: &Facts, started: Time) -> bool {
+    unsettled(live, started).is_none()
 }
 
 /// Whether it is the same inode and nothing was done to it since the entry was recorded, for sure. `started`: when the
@@ -229,24 +239,40 @@ pub(crate) struct Entries<'a> {
     chunks: VecDeque<ObjectId>,
     held: Vec<u8>,
     from: usize,
+    judge: Judge,
+    /// How many there should be.
+    entries: u64,
 }
 
 impl<'a> Entries<'a> {
     pub(crate) fn new(store: &'a Store, head: &StoredHead) -> Entries<'a> {
-        Entries { store, chunks: head.chunks.iter().copied().collect(), held: Vec::new(), from: 0 }
+        let chunks = head.chunks.iter().copied().collect();
+        Entries { store, chunks, held: Vec::new(), from: 0, judge: Judge::default(), entries: head.entries }
     }
 
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
-        match self.line()? {
-            Some(line) => read_entry(&self.held[line]).map(Some),
-            None => Ok(None),
-        }
+        let Some(line) = self.line()? else {
+            self.judge.end(self.entries)?;
+            return Ok(None);
+        };
+        let entry = read_entry(&self.held[line])?;
+        self.judge.look(&entry)?;
+        Ok(Some(entry))
     }
 
-    /// The next entry's line, without its end.
+    /// The next entry's line, without its end. Of its content nothing is known yet but what [`content_of`] tells.
     pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>> {
-        Ok(self.line()?.map(|line| &self.held[line]))
+        let Some(line) = self.line()? else {
+            self.judge.end(self.entries)?;
+            return Ok(None);
+        };
+        let line = &self.held[line];
+        match plain(line) {
+            Some((path, kind)) => self.judge.pass(path, kind)?,
+            None => self.judge.look(&read_entry(line)?)?,
+        }
+        Ok(Some(line))
     }
 
     /// Where in `held` the next line is.
@@ -281,25 +307,26 @@ pub(super) fn read_entry(line: &[u8]) -> Result<Entry> {
 
 /// The chunks of an entry's content, in order, each with its length.
 pub(crate) fn chunks_of(store: &Store, entry: &Entry, each: &mut dyn FnMut(ObjectId, u32) -> Result<()>) -> Result<()> {
+    let wrong = |what: &str| Error::new(format!("the list of chunks of `{}` {what}", entry.path)).fault(Fault::Damage);
     if let Some(id) = entry.object {
-        each(id, entry.stored_bytes() as u32)?;
+        return each(id, entry.stored_bytes() as u32);
     }
-    let mut held = Vec::new();
+    let (mut held, mut left) = (Vec::new(), entry.stored_bytes());
     for &id in &entry.list {
         store.append(id, &mut held)?;
         let mut from = 0;
         while let Some(end) = held[from..].iter().position(|&byte| byte == b'\n') {
-            let (id, length) = std::str::from_utf8(&held[from..from + end])
+            let (id, length): (ObjectId, u32) = std::str::from_utf8(&held[from..from + end])
                 .ok()
                 .and_then(|line| line.split_once(' '))
                 .and_then(|(id, length)| Some((id.parse().ok()?, length.parse().ok()?)))
-                .ok_or_else(|| {
-                    Error::new(format!("the list of chunks of {:?} cannot be read", entry.path)).fault(Fault::Damage)
-                })?;
+                .filter(|(_, length)| u64::from(*length) <= FRAME_LIMIT / 2)
+                .ok_or_else(|| wrong("cannot be read"))?;
+            left = left.checked_sub(length.into()).ok_or_else(|| wrong("is longer than the file"))?;
             each(id, length)?;
             from += end + 1;
         }
         held.drain(..from);
     }
-    Ok(())
+    if left > 0 || !held.is_empty() { Err(wrong("is shorter than the file")) } else { Ok(()) }
 }

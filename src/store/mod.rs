@@ -10,13 +10,14 @@
 //! | `archive` | the `tar.zst` files and their frames |
 //! | `index`, `known` | object → archive, frame, place |
 //! | `pack`, `chunk` | objects into archives, streams into objects |
-//! | `manifest`, `recorded` | entries and heads; entries beside a live tree |
+//! | `manifest`, `judge` | entries and heads, and whether they make sense |
+//! | `recorded` | entries beside a live tree |
 //! | `fetch` | reading and checking many objects, each frame once |
 //! | `live`, `meta`, `walk` | the live tree: by directory descriptors, never through a symlink |
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `patch`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `built`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -24,6 +25,7 @@
 
 mod archive;
 mod audit;
+mod built;
 mod capture;
 mod chunk;
 mod compare;
@@ -33,6 +35,7 @@ mod dropped;
 mod export;
 mod fetch;
 mod index;
+mod judge;
 mod known;
 mod live;
 mod manifest;
@@ -58,6 +61,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Fault, OrSay, Result};
@@ -72,7 +76,7 @@ pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
 pub use side::{is_side_name, side_name, side_paths, sweep};
-pub use tree::Tree;
+pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
 /// How many threads work at once.
@@ -97,6 +101,10 @@ pub struct Store {
     index: Arc<Index>,
     kept: Mutex<VecDeque<KeptFrame>>,
     compared: Mutex<Vec<Compared>>,
+    /// Whether everything has been read from the archives because the index led astray.
+    mended: AtomicBool,
+    /// What could not be read then: the first of it.
+    unreadable: Mutex<Vec<String>>,
 }
 
 impl Store {
@@ -112,7 +120,15 @@ impl Store {
                 .or_say(|| format!("cannot create `{}`", wanted.display()))?;
         }
         let index = Arc::new(Index::open(&dir)?);
-        Ok(Store { dir, tmp: Some(tmp.to_owned()), index, kept: Mutex::default(), compared: Mutex::default() })
+        Ok(Store {
+            dir,
+            tmp: Some(tmp.to_owned()),
+            index,
+            kept: Mutex::default(),
+            compared: Mutex::default(),
+            mended: AtomicBool::new(false),
+            unreadable: Mutex::default(),
+        })
     }
 
     /// Opens an existing store for reading only; nothing is created (works on a read-only state directory). `None` when
@@ -123,7 +139,15 @@ impl Store {
             return Ok(None);
         }
         let index = Arc::new(Index::open_read_only(&dir)?);
-        Ok(Some(Store { dir, tmp: None, index, kept: Mutex::default(), compared: Mutex::default() }))
+        Ok(Some(Store {
+            dir,
+            tmp: None,
+            index,
+            kept: Mutex::default(),
+            compared: Mutex::default(),
+            mended: AtomicBool::new(false),
+            unreadable: Mutex::default(),
+        }))
     }
 
     fn archives(&self) -> PathBuf {
@@ -148,6 +172,57 @@ impl Store {
 
     /// Appends an object's bytes to `to`.
     fn append(&self, id: ObjectId, to: &mut Vec<u8>) -> Result<()> {
+        match self.append_found(id, to) {
+            Err(error) if self.mend(&error)? => match self.append_found(id, to) {
+                // It was whole all the time: the index led astray.
+                Ok(()) => {
+                    self.index.note(&error.to_string());
+                    Ok(())
+                }
+                // What was found first says more.
+                Err(_) => Err(error),
+            },
+            done => done,
+        }
+    }
+
+    /// Where something cannot be read, the index may be to blame: then all of it is read from the archives, once. Whether
+    /// it was just now, so that another try may find more.
+    fn mend(&self, error: &Error) -> Result<bool> {
+        if error.fault != Fault::Damage || self.mended.swap(true, Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let there = archive::list(&self.archives())?;
+        let is_gone = |name: &archive::ArchiveName| there.binary_search_by_key(name, |(name, _)| *name).is_err();
+        let gone: Vec<String> = self
+            .index
+            .gone()
+            .unwrap_or_default()
+            .iter()
+            .map(|gone| gone.name)
+            .filter(is_gone)
+            .map(|name| format!("the archive `{name}` is missing"))
+            .collect();
+        let damage = self.index.read_anew(error)?;
+        self.forget_frames();
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        *unreadable = gone.into_iter().chain(damage.iter().map(ToString::to_string)).take(3).collect();
+        Ok(true)
+    }
+
+    fn unreadable(&self) -> Vec<String> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the index on disk is not used, if it is not: what a person should be told.
+    pub fn index_astray(&self) -> Option<String> {
+        let why = self.index.astray()?;
+        Some(format!(
+            "the index of the store is damaged and is not used, `txupgrade store reindex` makes it anew: {why}"
+        ))
+    }
+
+    fn append_found(&self, id: ObjectId, to: &mut Vec<u8>) -> Result<()> {
         let place = self.place(id)?;
         let frame = self.frame(place).map_err(|e| e.within(format!("the object `{id}` cannot be read")))?;
         to.extend_from_slice(checked(&frame, place, id)?);

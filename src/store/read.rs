@@ -7,13 +7,14 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::chunk::{Cutter, WHOLE_BYTES, cut_stream};
 use super::live::{Anchor, Facts, open_quietly};
-use super::manifest::{Entry, Type};
+use super::manifest::{Entry, Type, unsettled};
 use super::meta;
 use super::object::ObjectId;
 use super::pack::{Class, Packer};
@@ -21,6 +22,9 @@ use crate::error::{Error, OrSay, Result};
 
 /// How often a file that changes is read.
 const TRIES: u32 = 3;
+
+/// A file with a time that lies in the future is not waited for.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// Where in a file there is data: offsets and lengths.
 pub(crate) type Extents = Vec<(u64, u64)>;
@@ -41,7 +45,12 @@ pub(crate) fn file(
             Err(Errno::LOOP) => return Err(Error::new("it became a symlink meanwhile")),
             Err(e) => return Err(Error::new("it cannot be opened").because(e)),
         };
-        let before = Facts::of(&fd, b"").or_say(|| "it cannot be looked at")?;
+        let mut before = Facts::of(&fd, b"").or_say(|| "it cannot be looked at")?;
+        // Written a moment ago, it could be written again in the same tick of its filesystem's clock.
+        if let Some(rest) = unsettled(&before, super::stream::now()).filter(|rest| *rest <= LONGEST_REST) {
+            std::thread::sleep(rest);
+            before = Facts::of(&fd, b"").or_say(|| "it cannot be looked at")?;
+        }
         if before.kind != Type::File {
             return Err(Error::new(format!("it became a {} meanwhile", before.kind.word())));
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
+use super::judge::alone;
 use super::live::Facts;
 use super::manifest::{Entries, Entry, Time, Type, is_settled, read_entry};
 use super::object::ObjectId;
@@ -30,7 +31,8 @@ pub(crate) enum Recorded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     Nothing,
-    Object(ObjectId),
+    /// One object, and its length.
+    Object(ObjectId, u32),
     /// There is more to it: the entry has to be read.
     More,
 }
@@ -38,16 +40,42 @@ pub(crate) enum Content {
 /// What the entry of a line has of content. A name cannot mislead it: a quote in a name is escaped.
 pub(crate) fn content_of(line: &[u8]) -> Content {
     const HEX: usize = 64;
-    const KEY: &[u8] = b",\"object\":\"";
+    let has = |key: &[u8]| memchr::memmem::find(line, key).is_some();
+    if has(b",\"extents\":") {
+        return Content::More;
+    }
     if let Some(body) = line.strip_suffix(b"\"}")
         && let Some((before, hex)) = body.split_last_chunk::<HEX>()
-        && before.ends_with(KEY)
+        && let Some(before) = before.strip_suffix(b",\"object\":\"")
     {
         let id = std::str::from_utf8(hex).ok().and_then(|hex| hex.parse().ok());
-        return id.map_or(Content::More, Content::Object);
+        return id.zip(size(before)).map_or(Content::More, |(id, size)| Content::Object(id, size));
     }
-    let has = |key: &[u8]| memchr::memmem::find(line, key).is_some();
-    if has(b",\"object\":") || has(b",\"list\":") { Content::More } else { Content::Nothing }
+    if has(b",\"object\":") || has(b",\"list\":") || has(b",\"size\":") { Content::More } else { Content::Nothing }
+}
+
+/// The size that a line says.
+fn size(line: &[u8]) -> Option<u32> {
+    const KEY: &[u8] = b",\"size\":";
+    let digits = &line[memchr::memmem::rfind(line, KEY)? + KEY.len()..];
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+/// Path and kind of a file or directory of one name, if its line tells them without being read.
+pub(crate) fn plain(line: &[u8]) -> Option<(&[u8], Type)> {
+    let path = plain_path(line)?;
+    let rest = line[path.end..].strip_prefix(b"\",\"type\":\"")?;
+    let kind = if rest.starts_with(b"file\"") {
+        Type::File
+    } else if rest.starts_with(b"dir\"") {
+        Type::Dir
+    } else {
+        return None;
+    };
+    let has = |key: &[u8]| memchr::memmem::find(rest, key).is_some();
+    let more = has(b",\"nlink\":") || has(b",\"link\":") || has(b",\"mount\":");
+    (!more).then_some((&line[path], kind))
 }
 
 impl Recorded {
@@ -68,7 +96,7 @@ impl Recorded {
 
     pub(crate) fn into_entry(self) -> Result<Entry> {
         match self {
-            Recorded::Line { text, line, .. } => read_entry(&text[line]),
+            Recorded::Line { text, line, .. } => alone(read_entry(&text[line])?),
             Recorded::Entry(entry) => Ok(*entry),
         }
     }
@@ -217,7 +245,7 @@ mod tests {
         assert_eq!(line(&recorded).path(), b"a/b c");
         assert!(line(&recorded).is_plainly_untouched(&facts(), LATER));
         let content = |entry: &Entry| content_of(&serde_json::to_vec(entry).unwrap());
-        assert_eq!(content(&recorded), Content::Object(object));
+        assert_eq!(content(&recorded), Content::Object(object, 8));
         assert!(!line(&recorded).is_plainly_untouched(&facts(), Time(5, 7)), "racy");
         let changes: [&dyn Fn(&mut Facts); 12] = [
             &|f| f.kind = Type::Dir,
@@ -248,7 +276,7 @@ mod tests {
         }
         recorded.xattrs = vec![(Bytes(b"user.a".to_vec()), Bytes(b"v".to_vec()))];
         assert!(line(&recorded).is_plainly_untouched(&facts(), LATER));
-        assert_eq!(content(&recorded), Content::Object(object));
+        assert_eq!(content(&recorded), Content::Object(object, 8));
         recorded.torn = true;
         assert_eq!(content(&recorded), Content::More);
         (recorded.torn, recorded.object, recorded.list) = (false, None, vec![object]);
@@ -257,6 +285,7 @@ mod tests {
         let recorded = meta::entry(b"".to_vec(), &empty);
         assert!(line(&recorded).is_plainly_untouched(&empty, LATER));
         assert_eq!(content(&recorded), Content::Nothing);
+        assert_eq!(plain(&serde_json::to_vec(&recorded).unwrap()), Some((&b""[..], Type::File)));
         let named = meta::entry(b"\",\"object\":\"x\"}".to_vec(), &empty);
         assert_eq!(content(&named), Content::Nothing);
         assert!(!line(&recorded).is_plainly_untouched(&facts(), LATER));

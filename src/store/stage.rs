@@ -1,31 +1,42 @@
 //! Staging: everything that a restore puts in place is first built, complete with content and metadata, beside the
-//! resource. Every object it needs is thereby read and checked before the first change.
+//! resource. Every object it needs is thereby read and checked before the first change; a file whose objects are not all
+//! whole is not built, and named.
 //!
 //! A directory that is missing is built as a whole, with all that is in it; it is put in place by one rename.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Store;
+use super::built::Built;
 use super::compare::Fix;
 use super::fetch::{Held, OnBad, Want, fetch, fetch_rest};
-use super::live::{Anchor, beneath, create, split};
-use super::manifest::{Entry, Type, chunks_of};
+use super::live::{Anchor, Facts, beneath, create, split};
+use super::manifest::{Entry, Type};
 use super::meta;
 use super::object::{Bytes, ObjectId};
 use super::part::is_inside;
 use super::patch::{self, Piece};
 use super::side::Side;
+use super::verify::hit_by;
 use crate::error::{Error, Fault, OrSay, Result};
+
+/// What could not be built, and why.
+pub(crate) type Lost = BTreeMap<Vec<u8>, String>;
 
 /// What was built: for each `Fix::Build` that stands alone, the name it has in the side directory.
 pub(crate) struct Staged {
     pub(crate) slots: HashMap<Vec<u8>, Vec<u8>>,
+    /// What cannot be built, by path, and why.
+    pub(crate) lost: Lost,
+    /// The files that are complete.
+    pub(crate) built: Built,
 }
 
 struct Stage<'a> {
@@ -47,6 +58,21 @@ struct Stage<'a> {
 struct BuiltFile<'a> {
     entry: &'a Entry,
     place: Vec<u8>,
+}
+
+/// Creates a file below `dir`; `near` is the directory that the last one was created in.
+fn create_near(dir: &OwnedFd, place: &[u8], near: &mut Option<(Vec<u8>, OwnedFd)>) -> rustix::io::Result<OwnedFd> {
+    let (parent, name) = split(place);
+    if parent.is_empty() {
+        return create(dir, name);
+    }
+    if near.as_ref().is_none_or(|(path, _)| path != parent) {
+        *near = Some((parent.to_vec(), beneath(dir, parent, OFlags::PATH | OFlags::DIRECTORY)?));
+    }
+    match near {
+        Some((_, fd)) => create(fd, name),
+        None => create(dir, place),
+    }
 }
 
 /// Whether it gets its metadata with its content: then it consists of one object.
@@ -79,20 +105,18 @@ fn wants_of(
     entry: &Entry,
     (file, to): (u32, Option<&File>),
     wants: &mut Vec<Want<(u32, u64)>>,
-    bad: &mut Vec<(ObjectId, Error)>,
+    bad: &mut HashMap<ObjectId, Error>,
 ) -> Result<()> {
     let pieces = match patch::missing(store, anchor, entry, to) {
-        Err(error) if error.fault == Fault::Damage => {
-            bad.push((entry.list.first().copied().unwrap_or(ObjectId::of(b"")), error));
-            return Ok(());
-        }
+        // It is lost; the others are not.
+        Err(error) if error.fault == Fault::Damage => return Ok(()),
         pieces => pieces?,
     };
     for Piece { id, offset, length } in pieces {
         match store.index.find(id)? {
-            None => bad.push((id, Error::new(format!("the object `{id}` is not in the store")))),
+            None => drop(bad.insert(id, Error::new(format!("the object `{id}` is not in the store")))),
             Some(found) if found.length != length => {
-                bad.push((id, Error::new(format!("the object `{id}` has another length"))));
+                bad.insert(id, Error::new(format!("the object `{id}` has another length")));
             }
             Some(found) => wants.push(Want { place: found, id, what_for: (file, offset) }),
         }
@@ -105,36 +129,39 @@ fn builds(fixes: &[Fix]) -> impl Iterator<Item = &Entry> {
 }
 
 /// Bytes of objects that are held for the restore, so that they need not be read again.
-const HELD_BYTES: usize = 64 << 20;
+const HELD_BYTES: usize = 48 << 20;
+/// Where a restore needs more than this, holding so few of them would not pay.
+const WORTH_HOLDING: u64 = 4 * HELD_BYTES as u64;
 
-/// Reads and checks every object that building needs, and builds nothing. Returns bytes read, and some of the objects.
+/// Reads and checks every object that building needs, and builds nothing. Returns bytes read and some of the objects;
+/// `None` when something cannot be built.
 pub(crate) fn rehearse(
     store: &Store,
     anchor: &Anchor,
     fixes: &[Fix],
     tell: &dyn Fn(u64, u64),
-) -> Result<(u64, Held)> {
-    let (mut wants, mut bad) = (Vec::new(), Vec::new());
+) -> Result<Option<(u64, Held)>> {
+    let (mut wants, mut bad) = (Vec::new(), HashMap::new());
     for entry in builds(fixes).filter(|entry| entry.link.is_none() && !entry.mount) {
         wants_of((store, anchor), entry, (0, None), &mut wants, &mut bad)?;
     }
+    let total: u64 = wants.iter().map(|want| u64::from(want.place.length)).sum();
+    let room = if total <= WORTH_HOLDING { HELD_BYTES } else { 0 };
     let held = Mutex::new((0, Held::new()));
     let fetched = fetch(store, wants, OnBad::GoOn, tell, &|want, bytes| {
         let (size, held) = &mut *held.lock().unwrap_or_else(PoisonError::into_inner);
-        if *size + bytes.len() <= HELD_BYTES {
+        if *size + bytes.len() <= room {
             *size += bytes.len();
             held.insert(want.id, bytes.into());
         }
         Ok(())
     })?;
     bad.extend(fetched.bad);
-    if !bad.is_empty() {
-        return Err(damage(store, anchor, builds(fixes), &bad)?);
-    }
-    Ok((fetched.bytes, held.into_inner().unwrap_or_else(PoisonError::into_inner).1))
+    let sound = lost(store, builds(fixes), &bad)?.is_empty();
+    Ok(sound.then(|| (fetched.bytes, held.into_inner().unwrap_or_else(PoisonError::into_inner).1)))
 }
 
-/// Builds all that is to be built. After an error nothing in the resource has changed.
+/// Builds all that can be built. Nothing in the resource changes.
 pub(crate) fn stage<'a>(
     store: &'a Store,
     anchor: &'a Anchor,
@@ -153,20 +180,22 @@ pub(crate) fn stage<'a>(
         files: Vec::new(),
         parent: None,
     };
-    let mut bad = Vec::new();
+    let mut bad = HashMap::new();
     for entry in builds(fixes) {
         let place = stage.place(entry);
         stage.begin(entry, &place, &mut bad)?;
     }
-    stage.fill(held, &mut bad, tell)?;
-    if !bad.is_empty() {
-        return Err(damage(store, anchor, builds(fixes), &bad)?);
-    }
+    let built = stage.fill(held, &mut bad, tell)?;
+    let lost = lost(store, builds(fixes), &bad)?;
     stage.open.clear();
     stage.parent = None;
     let mut dirs: Vec<(&Entry, Vec<u8>)> = Vec::new();
     for entry in builds(fixes) {
         let place = stage.place(entry);
+        if lost.contains_key(&entry.path.0) {
+            stage.drop(entry, &place)?;
+            continue;
+        }
         while let Some((dir, at)) = dirs.pop_if(|(dir, _)| !is_inside(&entry.path.0, &dir.path.0)) {
             stage.complete(dir, &at)?;
         }
@@ -182,7 +211,7 @@ pub(crate) fn stage<'a>(
     while let Some((dir, at)) = dirs.pop() {
         stage.complete(dir, &at)?;
     }
-    Ok(Staged { slots: stage.slots })
+    Ok(Staged { slots: stage.slots, lost, built })
 }
 
 impl<'a> Stage<'a> {
@@ -228,7 +257,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Makes everything but content, links and metadata.
-    fn begin(&mut self, entry: &'a Entry, place: &[u8], bad: &mut Vec<(ObjectId, Error)>) -> Result<()> {
+    fn begin(&mut self, entry: &'a Entry, place: &[u8], bad: &mut HashMap<ObjectId, Error>) -> Result<()> {
         let cannot = self.cannot(entry);
         let cannot = || cannot;
         if entry.link.is_some() {
@@ -252,7 +281,10 @@ impl<'a> Stage<'a> {
                 let mut file = None;
                 if entry.object.is_none() || entry.extents.is_some() {
                     let made = File::from(create(dir, name).or_say(cannot.clone())?);
-                    made.set_len(entry.size).or_say(cannot.clone())?;
+                    // One of pieces is as long as they are together.
+                    if entry.list.is_empty() || entry.extents.is_some() {
+                        made.set_len(entry.size).or_say(cannot.clone())?;
+                    }
                     file = Some(made);
                 }
                 if entry.mount {
@@ -269,7 +301,7 @@ impl<'a> Stage<'a> {
         entry: &'a Entry,
         place: &[u8],
         made: Option<&File>,
-        bad: &mut Vec<(ObjectId, Error)>,
+        bad: &mut HashMap<ObjectId, Error>,
     ) -> Result<()> {
         if entry.stored_bytes() == 0 {
             return Ok(());
@@ -280,27 +312,42 @@ impl<'a> Stage<'a> {
     }
 
     /// Reads, checks and writes the content.
-    fn fill(&mut self, held: &Held, bad: &mut Vec<(ObjectId, Error)>, tell: &dyn Fn(u64, u64)) -> Result<()> {
+    fn fill(&mut self, held: &Held, bad: &mut HashMap<ObjectId, Error>, tell: &dyn Fn(u64, u64)) -> Result<Built> {
         let wants = std::mem::take(&mut self.wants);
         let (side, files) = (self.side, &self.files);
-        let fetched = fetch_rest(self.store, wants, held, OnBad::GoOn, tell, &|want, bytes| {
+        let built = Mutex::new(Built::default());
+        let write = |near: &mut Option<(Vec<u8>, OwnedFd)>, want: &Want<(u32, u64)>, bytes: &[u8]| {
             let (file, offset) = want.what_for;
             let BuiltFile { place, entry } = &files[file as usize];
-            let write = || -> std::io::Result<()> {
-                let file = File::from(create(&side.dir, place)?);
+            let mut write = || -> std::io::Result<()> {
+                let file = File::from(create_near(&side.dir, place, near)?);
                 match &entry.extents {
                     None => file.write_all_at(bytes, offset)?,
                     Some(extents) => write_data(&file, extents, bytes, offset)?,
                 }
                 if is_complete(entry) {
                     meta::apply_to_new(&file, entry)?;
+                    let facts = Facts::of(&file, b"")?;
+                    built.lock().unwrap_or_else(PoisonError::into_inner).add(entry, &facts);
                 }
                 Ok(())
             };
             write().or_say(|| format!("cannot write `{}`", side.path.join(Bytes(place.clone()).to_string()).display()))
-        })?;
+        };
+        let fetched = fetch_rest(self.store, wants, held, OnBad::GoOn, tell, &write)?;
         bad.extend(fetched.bad);
-        Ok(())
+        Ok(built.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes away what was built of a file that cannot be built.
+    fn drop(&mut self, entry: &Entry, place: &[u8]) -> Result<()> {
+        let cannot = self.cannot(entry);
+        self.slots.remove(&entry.path.0);
+        let (dir, name) = self.parent(place).or_say(|| cannot.clone())?;
+        match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(cause) => Err(cause).or_say(|| cannot),
+        }
     }
 
     /// Makes a further name of a file.
@@ -334,39 +381,17 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Says which files a restore cannot bring back.
-fn damage<'e>(
-    store: &Store,
-    anchor: &Anchor,
-    builds: impl Iterator<Item = &'e Entry>,
-    bad: &[(ObjectId, Error)],
-) -> Result<Error> {
-    let ids: std::collections::HashSet<ObjectId> = bad.iter().map(|(id, _)| *id).collect();
-    let mut error = Error::new("the snapshot is damaged; nothing was changed").fault(Fault::Damage);
-    let mut files = 0;
+/// What cannot be built: what needs a bad object, and further names of that.
+fn lost<'e>(store: &Store, builds: impl Iterator<Item = &'e Entry>, bad: &HashMap<ObjectId, Error>) -> Result<Lost> {
+    let mut lost = Lost::new();
     for entry in builds {
-        let mut hit = entry.list.iter().any(|id| ids.contains(id));
-        if !hit {
-            chunks_of(store, entry, &mut |id, _| {
-                hit |= ids.contains(&id);
-                Ok(())
-            })?;
-        }
-        if hit {
-            files += 1;
-            if files <= 5 {
-                error = error.because(format!("`{}` cannot be restored", anchor.shown(&entry.path.0)));
-            }
+        let why = match &entry.link {
+            Some(first) => lost.get(&first.0).cloned(),
+            None => hit_by(store, entry, bad)?,
+        };
+        if let Some(why) = why {
+            lost.insert(entry.path.0.clone(), why);
         }
     }
-    if files > 5 {
-        error = error.because(format!("and {} more", files - 5));
-    }
-    let mut causes: Vec<String> = bad.iter().map(|(_, why)| why.to_string()).collect();
-    causes.sort_unstable();
-    causes.dedup();
-    for cause in causes.into_iter().take(3) {
-        error = error.because(cause);
-    }
-    Ok(error.hint("`txupgrade store verify` lists all damage"))
+    Ok(lost)
 }

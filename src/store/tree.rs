@@ -24,6 +24,30 @@ pub struct Tree {
     pub left_out: Vec<PathBuf>,
     /// Gitignore patterns: content that is not shown.
     pub secret: Vec<String>,
+    /// Whether times tell what has not changed.
+    pub stamps: Stamps,
+    /// What becomes of what a restore replaces.
+    pub replaced: Replaced,
+}
+
+/// What becomes of what a restore replaces or takes away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is put aside, and kept until the transaction's end.
+    #[default]
+    KeptAside,
+    /// Where there is no room for both it goes first. Everything that has to come back has been read and checked.
+    GoesFirst,
+}
+
+/// Whether a file whose inode, size and times are those of the manifest is taken as unchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stamps {
+    /// It is.
+    #[default]
+    Count,
+    /// It is read: a power cut may have lost the new times of what was written in place.
+    SayNothing,
 }
 
 /// What is left alone, and what is not shown.

@@ -13,7 +13,7 @@ use rustix::fs::RawDir;
 use rustix::io::Errno;
 
 use super::cores;
-use super::live::{Anchor, Facts, open_quietly, split};
+use super::live::{Anchor, Facts, Place, open_quietly, split};
 use super::manifest::Type;
 use super::tree::{IsDir, Protect, Why};
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ pub(crate) struct Walk<'a> {
 struct Bounds {
     protect: Arc<Protect>,
     /// The root's device and mount.
-    place: Option<(u32, u32, Option<u64>)>,
+    place: Option<Place>,
 }
 
 impl Bounds {
@@ -66,7 +66,7 @@ impl Bounds {
         let is_dir = if facts.kind == Type::Dir { IsDir::Yes } else { IsDir::No };
         match self.protect.why(path, is_dir) {
             Some(why) => Whose::Protected(why),
-            None if Some(facts.place) != self.place => Whose::Mount,
+            None if !self.place.is_some_and(|place| facts.lies_in(place)) => Whose::Mount,
             None => Whose::Ours,
         }
     }

@@ -3,7 +3,8 @@
 //! Relies on nothing but the kernel. Promise: [`since_boot`] and [`boot_id`] together name an instant that no
 //! change of the wall clock can move.
 
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -28,6 +29,28 @@ pub fn until(instant: &str) -> Option<Duration> {
 pub fn since_boot() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// How long this process has run since it was first asked. Stands still while the process is stopped (SIGSTOP, a frozen
+/// container, a machine that sleeps), so that a time limit is never over before anybody could have kept it.
+pub fn ran() -> Duration {
+    const TICK: Duration = Duration::from_millis(100);
+    const STOPPED: Duration = Duration::from_secs(1);
+    static RAN: OnceLock<Mutex<(Instant, Duration)>> = OnceLock::new();
+    let ran = RAN.get_or_init(|| {
+        // Somebody who has not looked for long was not stopped for as long.
+        let tick = || loop {
+            std::thread::sleep(TICK);
+            ran();
+        };
+        let _ = std::thread::Builder::new().name("clock".to_owned()).spawn(tick);
+        Mutex::new((Instant::now(), Duration::ZERO))
+    });
+    let mut ran = ran.lock().unwrap_or_else(PoisonError::into_inner);
+    let (seen, before) = *ran;
+    let now = Instant::now();
+    *ran = (now, before + now.duration_since(seen).min(STOPPED));
+    ran.1
 }
 
 /// `/proc/sys/kernel/random/boot_id` (or `TXUPGRADE_TEST_BOOT_ID` in debug builds, for tests of reboots);
@@ -70,6 +93,14 @@ mod tests {
         let before = since_boot();
         assert!(before > 0);
         assert!(since_boot() >= before);
+    }
+
+    #[test]
+    fn the_time_that_it_ran_goes_on_also_when_nobody_looks() {
+        let (before, began) = (ran(), Instant::now());
+        std::thread::sleep(Duration::from_millis(1500));
+        let (passed, ran) = (began.elapsed(), ran() - before);
+        assert!(ran > Duration::from_secs(1) && ran < passed + Duration::from_millis(100), "{ran:?} of {passed:?}");
     }
 
     #[test]

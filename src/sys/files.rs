@@ -67,7 +67,7 @@ pub fn sweep_beside(dir: &Path) {
     }
 }
 
-/// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were.
+/// [`remove_tree`] for something that only stood beside what counts: the times of its directory are left as they were. Durable when it returns.
 pub fn remove_beside(path: &Path) -> Result<()> {
     let dir = parent(path);
     let before = std::fs::symlink_metadata(dir);
@@ -80,8 +80,24 @@ pub fn remove_beside(path: &Path) -> Result<()> {
         };
         rustix::fs::utimensat(rustix::fs::CWD, dir, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
             .or_say(|| format!("cannot set the times of `{}`", dir.display()))?;
+        sync_dir(dir)?;
     }
     Ok(())
+}
+
+/// Everything that was written on the filesystem of `path`, and every name on it, is on disk when this returns. Where
+/// `path` is no directory, it is that of the nearest one above.
+pub fn sync_filesystem(path: &Path) -> Result<()> {
+    let is_dir = |path: &&Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let dir = path.ancestors().find(is_dir).unwrap_or(Path::new("/"));
+    match File::open(dir) {
+        Ok(dir) => rustix::fs::syncfs(&dir).or_say(|| format!("cannot sync the filesystem of `{}`", path.display())),
+        // It may be searched and not read.
+        Err(_) => {
+            rustix::fs::sync();
+            Ok(())
+        }
+    }
 }
 
 /// fsync of a directory.
@@ -98,6 +114,15 @@ pub fn rename_durably(from: &Path, to: &Path) -> Result<()> {
         sync_dir(parent(from))?;
     }
     Ok(())
+}
+
+/// Removes a file, then fsync of its directory. Missing is fine.
+pub fn remove_durably(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync_dir(parent(path)),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(cause).or_say(|| format!("cannot remove `{}`", path.display())),
+    }
 }
 
 /// Creates a directory and its parents with mode 0700; those that exist are left as they are.

@@ -1,10 +1,12 @@
 //! File locks (flock) whose files say who holds them: pid, start time, boot id, command line.
 //!
 //! The kernel's lock is the truth; what stands in the file only gives it a name. A lock therefore ends with its
-//! holder however that ended. Lock files are never removed: another process could be waiting on the removed one.
+//! holder however that ended, and a pid that is somebody else's by now names nobody. Who only looks holds nothing, so
+//! that nobody who wants the lock ever finds it taken by a question.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::{clock, files, process};
 use crate::error::{Error, Fault, OrSay, Result};
 
-/// How long a lock that is held is asked for again: somebody who only looks ([`Lock::held`]) holds it for an instant.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a lock that is held is asked for: a process that was killed has it until it is quite gone.
+const GOING: Duration = Duration::from_millis(200);
 
 /// A lock that is held until it is dropped (or the process dies).
 #[derive(Debug)]
@@ -71,22 +73,18 @@ impl Lock {
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .or_say(say)?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match try_lock(&file, mode) {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(TryLockError::WouldBlock) => return Err(locked(what, &holder(&mut file))),
-                Err(TryLockError::Error(cause)) => {
-                    return Err(cause).or_say(|| format!("cannot take the lock `{}`", path.display()));
-                }
+        match try_lock(&file, mode) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(locked(what, &holder(&mut file))),
+            Err(TryLockError::Error(cause)) => {
+                return Err(cause).or_say(|| format!("cannot take the lock `{}`", path.display()));
             }
         }
         if mode == Mode::Alone {
-            // Only a name for people: a full disk is no reason to refuse the lock that the kernel gave.
+            // Only for those who look: neither a full disk nor a filesystem that cannot do it is a reason to refuse
+            // the lock that the kernel gave.
             let _ = claim(&mut file, what);
+            let _ = shown(&file, libc::F_OFD_SETLK, libc::F_WRLCK);
         }
         Ok(Lock { file, mode })
     }
@@ -100,16 +98,10 @@ impl Lock {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(cause).or_say(say),
         };
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match file.try_lock_shared() {
-                Ok(()) => return Ok(Some(Lock { file, mode: Mode::Shared })),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(TryLockError::WouldBlock) => return Err(locked(what, &holder(&mut file))),
-                Err(TryLockError::Error(cause)) => return Err(cause).or_say(say),
-            }
+        match try_lock(&file, Mode::Shared) {
+            Ok(()) => Ok(Some(Lock { file, mode: Mode::Shared })),
+            Err(TryLockError::WouldBlock) => Err(locked(what, &holder(&mut file))),
+            Err(TryLockError::Error(cause)) => Err(cause).or_say(say),
         }
     }
 
@@ -121,11 +113,8 @@ impl Lock {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(cause).or_say(say),
         };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(None),
-            Err(TryLockError::WouldBlock) => Ok(Some(holder(&mut file))),
-            Err(TryLockError::Error(cause)) => Err(cause).or_say(say),
-        }
+        let held = shown(&file, libc::F_OFD_GETLK, libc::F_RDLCK).or_say(say)?;
+        Ok(held.then(|| holder(&mut file)))
     }
 }
 
@@ -139,9 +128,31 @@ impl Drop for Lock {
 }
 
 fn try_lock(file: &File, mode: Mode) -> std::result::Result<(), TryLockError> {
-    match mode {
-        Mode::Shared => file.try_lock_shared(),
-        Mode::Alone => file.try_lock(),
+    let until = Instant::now() + GOING;
+    loop {
+        let tried = match mode {
+            Mode::Shared => file.try_lock_shared(),
+            Mode::Alone => file.try_lock(),
+        };
+        match tried {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            tried => return tried,
+        }
+    }
+}
+
+/// Beside its flock, who holds the file alone has a write lock of the other kind (fcntl, of the open file) on it: that
+/// one can be asked about (`F_OFD_GETLK`) without being taken for it. Whether it is there.
+fn shown(file: &File, how: libc::c_int, kind: libc::c_int) -> std::io::Result<bool> {
+    // SAFETY: all zeros is a value of this plain structure: the whole file, and the pid 0 that this kind asks for.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = kind as libc::c_short;
+    // SAFETY: the descriptor is open and the structure outlives the call.
+    match unsafe { libc::fcntl(file.as_raw_fd(), how, &raw mut range) } {
+        0 => Ok(range.l_type != libc::F_UNLCK as libc::c_short),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
@@ -253,7 +264,6 @@ mod tests {
             let error = Lock::take(&path, Mode::Alone, "the store").unwrap_err();
             assert_eq!(error.statement, "the store is locked by another process");
             assert!(error.causes[0].contains("flock"), "{error}");
-            assert_eq!(Lock::held(&path).unwrap().is_some(), mode == "-x");
             end(child);
             Lock::take(&path, Mode::Alone, "the store").unwrap();
         }
@@ -267,6 +277,55 @@ mod tests {
         std::fs::write(&path, stale).unwrap();
         assert_eq!(Lock::held(&path).unwrap(), None);
         Lock::take(&path, Mode::Alone, "it").unwrap();
+    }
+
+    #[test]
+    fn a_pid_that_is_somebody_elses_by_now_is_not_taken_for_the_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let child = other(&path, "-x");
+        let (pid, start, boot_id) = process::myself();
+        let named = |start: u64, boot_id: &str| {
+            let claim = Claim {
+                pid,
+                start,
+                boot_id: boot_id.to_owned(),
+                command: "txupgrade run".to_owned(),
+                what: "it".to_owned(),
+                since: "then".to_owned(),
+            };
+            std::fs::write(&path, serde_json::to_vec(&claim).unwrap()).unwrap();
+            Lock::take(&path, Mode::Alone, "it").unwrap_err().causes[0].clone()
+        };
+        assert_eq!(named(start, &boot_id), format!("process {pid}: txupgrade run (since then)"));
+        for (start, boot_id) in [(start + 10_000_000, boot_id.as_str()), (start, "another boot")] {
+            let named = named(start, boot_id);
+            assert!(named.contains("flock") && !named.contains("txupgrade"), "{named}");
+        }
+        end(child);
+        assert_eq!(Lock::held(&path).unwrap(), None);
+        Lock::take(&path, Mode::Alone, "it").unwrap();
+    }
+
+    #[test]
+    fn who_looks_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        drop(Lock::take(&path, Mode::Alone, "it").unwrap());
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        Lock::held(&path).unwrap();
+                    }
+                });
+            }
+            for _ in 0..2000 {
+                Lock::take(&path, Mode::Alone, "it").unwrap();
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -3,8 +3,11 @@
 pub mod clock;
 pub mod detached;
 pub mod files;
+pub mod hold;
 pub mod lock;
 pub mod mounts;
 pub mod process;
+pub mod reserve;
 pub mod scratch;
 pub mod signal;
+pub mod units;

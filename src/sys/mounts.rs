@@ -31,6 +31,18 @@ pub fn free(path: &Path) -> Result<u64> {
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
+/// How many files may still be made there; `None` where nothing limits that.
+pub fn free_inodes(path: &Path) -> Result<Option<u64>> {
+    let room = nearest(path, |path| rustix::fs::statvfs(path))?;
+    Ok((room.f_files > 0).then_some(room.f_favail))
+}
+
+/// How many bytes that filesystem has in all.
+pub fn size(path: &Path) -> Result<u64> {
+    let room = nearest(path, |path| rustix::fs::statvfs(path))?;
+    Ok(room.f_blocks.saturating_mul(room.f_frsize))
+}
+
 /// A number for the filesystem that holds `path` (or its nearest existing parent): equal where they share their room.
 pub fn device(path: &Path) -> Result<u64> {
     Ok(nearest(path, |path| rustix::fs::stat(path))?.st_dev)

@@ -30,7 +30,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 pub use account::uid_of;
 pub(crate) use account::{Account, group_id};
 pub use ending::{end_all, end_left};
-pub use log::Log;
+pub use log::{Log, shown};
 pub use seen::command_line;
 
 use crate::error::{Error, OrSay, Result};
@@ -97,8 +97,9 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
         return Ok((exit, String::new()));
     }
     let account = account(&program)?;
-    let deadline = begin.checked_add(program.timeout);
+    let deadline = clock::ran().saturating_add(program.timeout);
     let from = log.len();
+    log.show_no_more();
     let lent = Lent::to(account.as_ref(), log);
     let start::Started { mut child, trace, group } = start::start(program, log, account.as_ref())?;
     let mut tail = log.tail(from);
@@ -111,7 +112,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
         if let Some(signal) = stop.signal() {
             break Some(How::Stopped(signal));
         }
-        let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.saturating_sub(clock::ran());
         if left.is_zero() {
             break Some(How::TimedOut);
         }
@@ -120,7 +121,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
     let took = begin.elapsed();
     let left = match early {
         Some(_) => {
-            ending::end(&|| trace.find())?;
+            trace.end()?;
             Vec::new()
         }
         None => left_running(&trace),
@@ -148,7 +149,7 @@ pub fn run(program: Program, log: &Log, stop: &Stop, each_line: &mut dyn FnMut(&
     let to = log.len();
     let from = if to < from { 0 } else { from };
     let text = log.text(from, to)?;
-    log.mask(from, to)?;
+    log.mask_rest()?;
     Ok((Exit { how, took, left }, text))
 }
 

@@ -20,7 +20,7 @@ impl Stop {
         Stop::default()
     }
 
-    /// Installs the handlers (INT, TERM raise it; HUP and PIPE are ignored). Once per process.
+    /// Installs the handlers (INT, TERM raise it; HUP, PIPE and the like stop nothing). Once per process.
     pub fn install() -> Stop {
         let stop = Stop::default();
         for signal in [libc::SIGINT, libc::SIGTERM] {
@@ -34,8 +34,12 @@ impl Stop {
         let installed =
             unsafe { signal_hook::low_level::register(libc::SIGHUP, move || hung_up.store(true, Ordering::SeqCst)) };
         installed.expect("HUP can be caught");
-        // SAFETY: SIG_IGN is no handler of ours; a write to a closed pipe then fails with EPIPE.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        // Writing to a closed pipe, past a limit on the size of files, or from the background to a terminal that does
+        // not want that then fails, or succeeds; in no case it ends or stops us.
+        for signal in [libc::SIGPIPE, libc::SIGXFSZ, libc::SIGTTOU] {
+            // SAFETY: SIG_IGN is no handler of ours.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
         // SAFETY: no handler of ours either. Who started us may have ignored it, and then nobody could tell us how a
         // program ended.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };

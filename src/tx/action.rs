@@ -66,6 +66,12 @@ impl Action {
         matches!(self, Action::Apply | Action::Undo | Action::Reinstate)
     }
 
+    /// Whether what it does to the live system is not done again once it has succeeded.
+    pub fn changes_live(self) -> bool {
+        use Action::{Apply, Finish, Prepare, Reinstate, Restore, Undo};
+        matches!(self, Prepare | Apply | Finish | Undo | Restore | Reinstate)
+    }
+
     /// The verb, lower case.
     pub fn name(self) -> &'static str {
         match self {

@@ -87,6 +87,8 @@ impl State {
             }
             Event::Skipped { task } => self.skip(task)?,
             Event::Awaiting { .. } => match self.next() {
+                // Once more after a reboot: the time that remained.
+                _ if self.awaiting().is_some() => self.confirm = Confirm::Awaiting(Arc::new(event.clone())),
                 Next::Await => self.confirm = Confirm::Awaiting(Arc::new(event.clone())),
                 _ => return Err(illegal("it does not wait for a confirmation now")),
             },

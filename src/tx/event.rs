@@ -233,6 +233,20 @@ pub struct Output {
     /// Displaced and side copies that stay until the end of the transaction.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<String>,
+    /// Units of the service manager as they were found before anything was stopped, in the order of stopping.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+}
+
+/// A unit of the service manager, as a quiesce found it and its resume brings it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// `shop.service`.
+    pub name: String,
+    /// Whether it was up.
+    pub active: bool,
+    /// Whether it is started at boot, in the manager's own word: `enabled`, `disabled`, `static` …
+    pub enabled: String,
 }
 
 impl Output {

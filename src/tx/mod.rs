@@ -13,6 +13,6 @@ mod state;
 
 pub use action::{Action, TaskId};
 pub use after::IllegalEvent;
-pub use event::{Begun, Boot, Event, Extent, Goal, Outcome, Output, Reason, Runner};
+pub use event::{Begun, Boot, Event, Extent, Goal, Outcome, Output, Reason, Runner, Unit};
 pub use itinerary::{Confirmation, Itinerary, OnFailure, Purpose, Task, Tolerance};
 pub use state::{Heading, Next, Progress, State};

@@ -10,6 +10,7 @@ pub struct Bed {
 }
 
 /// What a command ended with.
+#[derive(Debug)]
 pub struct Said {
     /// Its exit status; 128 + the signal when a signal ended it.
     pub status: i32,

@@ -62,7 +62,7 @@ const NARROW: &[(&str, &str, &[&str])] = &[
     ("tx", "sys", &[]),
     ("resource", "tx", &["Output"]),
     ("step", "tx", &["Output"]),
-    ("quiesce", "tx", &["Output"]),
+    ("quiesce", "tx", &["Output", "Unit"]),
     ("check", "tx", &["Output"]),
     ("cli", "engine", &[]),
 ];

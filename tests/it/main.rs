@@ -4,14 +4,20 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub)]
 
 mod bed;
+mod boot;
+mod capture;
 mod command_line;
+mod damage;
+mod disk;
 mod fidelity;
+mod full;
 mod invalid;
 mod kill;
 mod layers;
 mod losses;
 mod machine;
 mod points;
+mod power;
 mod readme;
 mod rules;
 mod tree;

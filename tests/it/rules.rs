@@ -8,9 +8,13 @@ mod crash;
 mod exits;
 mod forms;
 mod hold;
+mod locks;
 mod open;
+mod sessions;
 mod sharing;
 mod signals;
+mod unconfirmed;
+mod writers;
 
 use std::path::PathBuf;
 use std::process::Child;
@@ -235,6 +239,12 @@ fn wait_until(what: &str, so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "waited too long until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// How often something is tried: as the environment says, else `few` times.
+fn times(variable: &str, few: u32) -> u32 {
+    let asked = std::env::var(variable).ok();
+    asked.map_or(few, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not `{text}`")))
 }
 
 /// Waits for a program's end.

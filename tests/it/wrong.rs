@@ -385,22 +385,27 @@ fn without_room_for_the_snapshot_nothing_begins() {
     shop.step("echo 2.0.0 > @BED@/app/version");
     let before = shop.tree();
     std::fs::create_dir(shop.bed.state()).unwrap();
-    let said = shop.in_own_mounts("mount -t tmpfs -o size=24m none state; exec txupgrade run p.toml").ends(1);
+    let said = shop.in_own_mounts("mount -t tmpfs -o size=12m none state; exec txupgrade run p.toml").ends(1);
     insta::assert_snapshot!(in_the_end(&said, &shop.bed), @r#"
     error: `require the room` failed; nothing was changed
       cause: there is not enough room for `BED/state`
-      cause: 29 MB may be needed for the snapshot, and SIZE are free
-    hint: make room, or put the state directory on a larger filesystem with --state-dir
+      cause: 13 MB may be needed for the snapshot, and SIZE are free
+    hint: make room on the filesystem of `BED/state`
+    hint: or put the state directory on a larger one with --state-dir
     hint: after a fix, `txupgrade run p.toml` again
     "#);
     assert_eq!(shop.tree(), before);
 }
 
-/// The step fills the disk that the journal is on: nothing can be journaled any more, so nothing more is done.
+/// The step fills the disk that the journal is on, reserve included: nothing can be journaled any more, so nothing more
+/// is done.
 #[test]
 fn a_journal_without_room_stops_everything_until_recover() {
     let shop = Shop::new();
-    shop.step("echo 2.0.0 > @BED@/app/version; dd if=/dev/zero of=@BED@/state/ballast bs=64k 2>/dev/null || true");
+    shop.step(
+        "echo 2.0.0 > @BED@/app/version; rm -r @BED@/state/reserve; \
+         dd if=/dev/zero of=@BED@/state/ballast bs=64k 2>/dev/null || true",
+    );
     let before = shop.tree();
     std::fs::create_dir(shop.bed.state()).unwrap();
     let script = "mount -t tmpfs -o size=24m none state
@@ -416,12 +421,13 @@ fn a_journal_without_room_stops_everything_until_recover() {
     error: `shop-1` was left in the middle of `apply go`
       cause: cannot write to the journal `BED/state/journal.db`
       cause: database or disk is full
-    hint: remove the cause, then `txupgrade recover` settles it
+    hint: make some megabytes of room on the filesystem of `BED/state`, then `txupgrade recover` settles it
     status 5
     status 10
     error: cannot settle `shop-1`
       cause: cannot write to the journal `BED/state/journal.db`
       cause: database or disk is full
+    hint: make some megabytes of room on the filesystem of `BED/state`, then `txupgrade recover` again
     status 1
     shop-1 was interrupted; everything was rolled back and rechecked
     the chain is whole: 21 events of 1 transaction, ending in HASH
@@ -430,19 +436,22 @@ fn a_journal_without_room_stops_everything_until_recover() {
     assert_eq!(shop.tree(), before);
 }
 
-/// The step fills the disk that the application is on: what was captured does not fit back until there is room.
+/// Somebody else fills the disk that the application is on: what was captured does not fit back until there is room.
 #[test]
 fn an_application_without_room_to_be_restored_is_stuck_and_can_be_tried_again() {
     let shop = Shop::new();
     shop.step(
-        "echo 2.0.0 > @BED@/app/version; rm @BED@/app/big; dd if=/dev/zero of=@BED@/app/ballast bs=64k 2>/dev/null",
+        "echo 2.0.0 > @BED@/app/version; rm @BED@/app/big; dd if=/dev/zero of=@BED@/disk/ballast bs=64k 2>/dev/null",
     );
     let script = "cp -a app old
         head -c 12000000 /dev/urandom > old/big
-        mount -t tmpfs -o size=40m none app
+        mkdir disk
+        mount -t tmpfs -o size=40m none disk
+        mkdir disk/app
+        mount --bind disk/app app
         cp -a old/. app/
         txupgrade run p.toml && exit 1 || echo status $? >&2
-        rm app/ballast
+        rm disk/ballast
         txupgrade rollback >&2
         diff -r --no-dereference old app
         ls -A app";
@@ -451,18 +460,19 @@ fn an_application_without_room_to_be_restored_is_stuck_and_can_be_tried_again() 
     let told = Regex::new(r"aside/1/\d+").unwrap().replace_all(&in_the_end(&said, &shop.bed), "aside/1/N").into_owned();
     insta::assert_snapshot!(told, @r#"
     error: step `go` failed, and shop-1 is stuck on its way back: restore of `app` failed
-      cause: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/app/ballast bs=64k 2>/dev/null` ended with exit status 1
+      cause: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/disk/ballast bs=64k 2>/dev/null` ended with exit status 1
       also: restore of `app` failed: cannot write `BED/app/.txupgrade-shop-1-aside/1/N`: No space left on device (os error 28)
-      also: `recheck resource app` failed: `app` is not as it was: it differs in `.`, `ballast`, `big`, `version`
+      also: `recheck resource app` failed: `app` is not as it was: it differs in `.`, `big`, `version`
       restored: nothing
       not restored: `app`
+    hint: make room on the filesystem of `BED/app`
     hint: remove the cause, then `txupgrade rollback shop-1` tries again
     hint: once it is restored by hand, `txupgrade release shop-1 --resume` (or `--leave-down`) closes it
     status 5
     shop-1 went back: everything was rolled back and rechecked
-    warning: step `go` failed: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/app/ballast bs=64k 2>/dev/null` ended with exit status 1
+    warning: step `go` failed: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/disk/ballast bs=64k 2>/dev/null` ended with exit status 1
     warning: restore of `app` failed: cannot write `BED/app/.txupgrade-shop-1-aside/1/N`: No space left on device (os error 28)
-    warning: `recheck resource app` failed: `app` is not as it was: it differs in `.`, `ballast`, `big`, `version`
+    warning: `recheck resource app` failed: `app` is not as it was: it differs in `.`, `big`, `version`
     "#);
     assert_eq!(said.out, "big\nbin\nconf\nconfig\nversion\n");
 }
@@ -484,8 +494,6 @@ fn absent_is_a_state_and_a_rollback_makes_it_so_again() {
     error: check `works` failed; everything was rolled back and rechecked
       cause: the check `works` does not pass
       cause: does not match `3`
-    warning: `plugins`: there is nothing at `BED/plugins`; a rollback removes what comes there
-    warning: `db`: there is nothing at `BED/data/shop.db`; a rollback removes what comes there
     hint: after a fix, `txupgrade run p.toml` again
     "#);
     assert!(!shop.bed.exists("plugins") && !shop.bed.exists("data/shop.db"));

@@ -101,7 +101,9 @@ fn look(path: &Path, tmp: &Path) -> Result<Looked> {
     let connection = match &way {
         Way::Shared => open(path, Open::ReadOnly),
         Way::Immutable => open(path, Open::Immutable),
-        Way::Copied(copy) => open(copy.path(), Open::ReadWrite),
+        // Nobody shares it, and without sharing SQLite needs no `-shm`, for which there may be no room.
+        Way::Copied(copy) => open(copy.path(), Open::ReadWrite)
+            .and_then(|copy| copy.pragma_update(None, "locking_mode", "EXCLUSIVE").map(|()| copy)),
     }
     .or_say(say)?;
     Ok(Looked { connection, way, log, stamps: before })

@@ -32,7 +32,7 @@ use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, Told, Wh
 use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Template};
-use crate::store::{Head, ObjectId};
+use crate::store::{Head, ObjectId, Replaced};
 use crate::sys::{clock, mounts};
 
 /// Keys: `path`.
@@ -107,7 +107,8 @@ impl Resource for Sqlite {
             })
         };
         if !usable(&path)? {
-            let facts = Facts { absent: true, file: None, directory: None, fingerprint: None, exact: None, journal: false };
+            let facts =
+                Facts { absent: true, file: None, directory: None, fingerprint: None, exact: None, journal: false };
             return cx.store.capture_facts(head(facts)?);
         }
         let attributes = Attributes::of(&path)?;
@@ -141,6 +142,10 @@ impl Resource for Sqlite {
         Ok(captured)
     }
 
+    fn copies(&self) -> bool {
+        true
+    }
+
     fn prove(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Option<String>> {
         let path = self.place(cx)?;
         let facts = facts(cx, manifest)?;
@@ -164,7 +169,15 @@ impl Resource for Sqlite {
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         let path = self.place(cx)?;
         let facts = facts(cx, manifest)?;
-        let changes = differences(&path, &facts, cx)?;
+        let changes = match differences(&path, &facts, cx) {
+            // To look at it needs a copy of it.
+            Err(error) if cx.replaced == Replaced::GoesFirst && error.is_no_room() => {
+                let details = vec!["there was no room to compare it".to_owned()];
+                let change = Change { what: What::Changed, name: SETTINGS.to_owned(), details, secret: false };
+                Changes { items: vec![change] }
+            }
+            compared => compared?,
+        };
         let needed = match content_differs(&changes, &path) {
             true => Needed::Replace,
             false => exactness(&path, &facts)?.unwrap_or(match changes.is_empty() {
@@ -181,7 +194,14 @@ impl Resource for Sqlite {
             (Needed::Attributes, Facts { file: Some(attributes), .. }) => attributes.give(&path)?,
             (_, Facts { file: Some(attributes), directory, fingerprint: Some(fingerprint), .. }) => {
                 free_of_others(&path)?;
-                let new = bring(cx, manifest, &path, &beside, directory.as_ref(), fingerprint)?;
+                let bring = || bring(cx, manifest, &path, &beside, directory.as_ref(), fingerprint);
+                let new = match bring() {
+                    Err(error) if cx.replaced == Replaced::GoesFirst && error.is_no_room() => {
+                        remove(&path)?;
+                        bring()?
+                    }
+                    brought => brought?,
+                };
                 attributes.give(&new)?;
                 let synced = File::open(&new).and_then(|file| file.sync_all());
                 synced.or_say(|| format!("cannot sync `{}`", new.display()))?;
@@ -202,6 +222,10 @@ impl Resource for Sqlite {
                 .because(format!("{}: {}", first.name, first.details.join(", ")))
                 .hint("something else writes to it: stop it, then `txupgrade rollback` again")),
         }
+    }
+
+    fn is_files(&self) -> bool {
+        true
     }
 
     fn leftovers(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
@@ -386,18 +410,31 @@ fn bring(
         crate::sys::files::remove_tree(&new)?;
     }
     let say = || format!("cannot write `{}`", new.display());
-    let mut sink = {
+    let write = || -> Result<()> {
         use std::os::unix::fs::OpenOptionsExt;
-        File::options().write(true).create_new(true).mode(0o600).open(&new).or_say(say)?
+        let mut sink = File::options().write(true).create_new(true).mode(0o600).open(&new).or_say(say)?;
+        cx.store.restore_stream(manifest, &mut sink)?;
+        sink.sync_all().or_say(say)
     };
-    cx.store.restore_stream(manifest, &mut sink)?;
-    sink.sync_all().or_say(say)?;
-    drop(sink);
+    if let Err(error) = write() {
+        // A half of it only takes room.
+        let _ = std::fs::remove_file(&new);
+        return Err(error);
+    }
     let (restored, _) = examined(&new, path, cx)?;
     match restored == *fingerprint {
         true => Ok(new),
         false => Err(not_what_was_captured(path)),
     }
+}
+
+/// Removes the live database, for one that has been read and checked. What dies in between leaves no database, or one
+/// without its log, which the next restore replaces.
+fn remove(path: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        crate::sys::files::remove_tree(&side(path, suffix))?;
+    }
+    Ok(())
 }
 
 fn answer(connection: &Connection, sql: &str) -> rusqlite::Result<String> {

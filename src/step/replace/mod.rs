@@ -24,7 +24,7 @@ use std::sync::Mutex;
 use self::places::{Places, Role};
 use self::source::{Checksum, Source};
 use self::unpack::Owner;
-use super::{Kind, Step};
+use super::{Kind, Room, Step};
 use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Fields, Scope, Template};
@@ -61,7 +61,7 @@ struct Replace {
     strip: usize,
     owner: Option<Template>,
     /// What was counted last: reading a large archive twice to say the same is slow.
-    size: Mutex<Option<(Stamp, u64)>>,
+    size: Mutex<Option<(Stamp, (u64, u64))>>,
 }
 
 /// When two looks at a file show the same stamp, it has not changed.
@@ -80,7 +80,7 @@ impl Step for Replace {
         let source = self.source(cx)?;
         source.trusted()?;
         source.verify(self.checksum.as_ref(), cx)?;
-        let bytes = self.unpacked(&source, cx)?;
+        let (bytes, _) = self.unpacked(&source, cx)?;
         Ok(Output { bytes: Some(bytes), ..Output::default() })
     }
 
@@ -100,7 +100,7 @@ impl Step for Replace {
         let new = places.named("new");
         let unpacked = unpack::unpack(&source, self.strip, &new, &self.owner(cx, old.as_ref())?, cx)?;
         let staying = kept::make_way(&places, &cx.kept)?;
-        sync_filesystem(&new)?;
+        files::sync_filesystem(&new)?;
         // Nothing but the swap remains, and what comes after a signal must find it done or not begun.
         cx.go_on()?;
         places.put_in_place(old.is_some())?;
@@ -114,6 +114,10 @@ impl Step for Replace {
         true
     }
 
+    fn undo_is_files(&self) -> bool {
+        true
+    }
+
     fn undo_lasts(&self) -> bool {
         false
     }
@@ -121,6 +125,10 @@ impl Step for Replace {
     fn undo(&self, cx: &Context<'_>) -> Result<Output> {
         let places = self.places(cx)?;
         places.settle()?;
+        // It never was in place, and the way back may need the room.
+        for unpacked in places.all(Role::New)? {
+            files::remove_tree(&unpacked)?;
+        }
         kept::move_back(&places)?;
         let note = places.take_back()?.to_owned();
         Ok(Output { note, ..Output::default() })
@@ -138,13 +146,23 @@ impl Step for Replace {
         }
     }
 
-    fn room(&self, cx: &Context<'_>) -> Result<Vec<(PathBuf, u64)>> {
+    fn room(&self, cx: &Context<'_>) -> Result<Vec<Room>> {
         let places = self.places(cx)?;
         let with = self.with.path(&cx.scope)?;
         // A step may still have to fetch it.
         match with.try_exists() {
-            Ok(true) => Ok(vec![(places.parent.clone(), self.unpacked(&self.source(cx)?, cx)?)]),
+            Ok(true) => {
+                let (bytes, files) = self.unpacked(&self.source(cx)?, cx)?;
+                Ok(vec![Room { path: places.parent.clone(), bytes, files }])
+            }
             _ => Ok(Vec::new()),
+        }
+    }
+
+    fn spent(&self, cx: &Context<'_>) -> Result<Vec<PathBuf>> {
+        match self.places(cx) {
+            Ok(places) => places.all(Role::Gone),
+            Err(_) => Ok(Vec::new()),
         }
     }
 }
@@ -171,22 +189,24 @@ impl Replace {
         Ok(source)
     }
 
-    fn unpacked(&self, source: &Source, cx: &Context<'_>) -> Result<u64> {
+    /// How many bytes and files the new tree has.
+    fn unpacked(&self, source: &Source, cx: &Context<'_>) -> Result<(u64, u64)> {
         let stamp = stamp(source.path()).ok();
         let mut known = self.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let (Some(stamp), Some((of, bytes)), false) = (&stamp, &*known, matches!(source, Source::Directory(_)))
+        if let (Some(stamp), Some((of, size)), false) = (&stamp, &*known, matches!(source, Source::Directory(_)))
             && stamp == of
         {
-            return Ok(*bytes);
+            return Ok(*size);
         }
-        let mut bytes = 0;
+        let (mut bytes, mut files) = (0, 0);
         source.each(self.strip, &mut |item, _| {
             // Every entry costs a block or so, even when it is empty.
             bytes += item.size().next_multiple_of(4096) + 512;
+            files += 1;
             cx.go_on()
         })?;
-        *known = stamp.map(|stamp| (stamp, bytes));
-        Ok(bytes)
+        *known = stamp.map(|stamp| (stamp, (bytes, files)));
+        Ok((bytes, files))
     }
 
     fn owner(&self, cx: &Context<'_>, old: Option<&std::fs::Metadata>) -> Result<Owner> {
@@ -209,13 +229,6 @@ impl Replace {
 fn stamp(path: &Path) -> std::io::Result<Stamp> {
     let meta = path.metadata()?;
     Ok((path.to_owned(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-}
-
-/// Everything written below a directory, and its names, made durable by one call.
-fn sync_filesystem(dir: &Path) -> Result<()> {
-    let say = || format!("cannot sync `{}`", dir.display());
-    let file = std::fs::File::open(dir).or_say(say)?;
-    rustix::fs::syncfs(&file).or_say(say)
 }
 
 impl Places {

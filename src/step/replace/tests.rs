@@ -91,7 +91,10 @@ fn a_tree_is_exchanged_and_taken_back() {
     let cx = f.context("unpack");
     let needed = it.require(&cx).unwrap().bytes.unwrap();
     assert!(needed >= 2 * 4096, "{needed}");
-    assert_eq!(it.room(&cx).unwrap(), vec![(f.place().canonicalize().unwrap(), needed)]);
+    assert_eq!(
+        it.room(&cx).unwrap(),
+        vec![crate::step::Room { path: f.place().canonicalize().unwrap(), bytes: needed, files: 6 }]
+    );
     let output = it.run(&cx).unwrap();
     assert_eq!(output.note, "6 entries");
     assert_eq!(

@@ -11,6 +11,8 @@ use super::*;
 use crate::resource::{Captured, Changes};
 
 mod damage;
+mod flips;
+mod forged;
 mod odd;
 mod shelf;
 mod trees;

@@ -134,7 +134,7 @@ fn several_writers_at_once() {
     for id in ids.into_iter().flatten() {
         assert_eq!(world.store.get(id).unwrap().len(), 10_000);
     }
-    assert!(world.store.verify(Sample::All, &|_, _| Ok(())).unwrap().is_sound());
+    assert!(world.store.verify(Sample::All, &[], &|_, _| Ok(())).unwrap().is_sound());
 }
 
 fn names(dir: &Path) -> Vec<PathBuf> {

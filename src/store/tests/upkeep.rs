@@ -11,7 +11,7 @@ fn keep(manifests: &[ObjectId]) -> Keep {
 }
 
 fn sound(world: &World) {
-    let verified = world.store.verify(Sample::All, &go).unwrap();
+    let verified = world.store.verify(Sample::All, &[], &go).unwrap();
     let damage: Vec<_> = verified.damage.iter().map(|damaged| &damaged.what).collect();
     assert!(verified.is_sound(), "{damage:?} {:?}", verified.hit);
 }

@@ -17,7 +17,7 @@ const HIERARCHIES: [(&str, &str); 4] = [
 /// The cgroup of one program; its directory is removed with it when it is empty.
 #[derive(Debug)]
 pub(super) struct Group {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Open for writing: who writes `0` to it moves itself in.
     pub(super) join: File,
 }
@@ -67,6 +67,56 @@ fn own_path<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 /// Removes the empty cgroups whose name begins with `prefix` beside our own programs'.
 pub(super) fn sweep(prefix: &str) {
     remove(|name| name.starts_with(prefix));
+}
+
+/// The cgroups whose name begins with `prefix`, wherever they are: who ends what is in them may be in another session
+/// than who made them.
+pub(super) fn named(prefix: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut dirs: Vec<PathBuf> = HIERARCHIES.iter().map(|(root, _)| PathBuf::from(root)).collect();
+    dirs.retain(|root| root.join("cgroup.procs").exists());
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                found.push(entry.path());
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                dirs.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Whether somebody is in it. Asked of the kernel and not of `/proc`, where a program that forks again and again can
+/// be missed.
+pub(super) fn is_populated(group: &Path) -> bool {
+    match std::fs::read_to_string(group.join("cgroup.events")) {
+        Ok(events) => events.lines().any(|line| line == "populated 1"),
+        Err(_) => !pids(group).is_empty(),
+    }
+}
+
+/// Kills all that is in it, however fast it forks.
+pub(super) fn kill(group: &Path) {
+    let set = |name: &str, value: &str| std::fs::write(group.join(name), value).is_ok();
+    if set("cgroup.kill", "1") {
+        return;
+    }
+    // Before Linux 5.14: nobody forks or runs while they are killed one by one.
+    for (name, value) in [("pids.max", "0"), ("cgroup.freeze", "1"), ("freezer.state", "FROZEN")] {
+        set(name, value);
+    }
+    for pid in pids(group) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    for (name, value) in [("cgroup.freeze", "0"), ("freezer.state", "THAWED")] {
+        set(name, value);
+    }
+}
+
+fn pids(group: &Path) -> Vec<rustix::process::Pid> {
+    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 /// Whether it was made by a process that is gone, for a program that left something running.

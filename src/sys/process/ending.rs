@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -16,6 +16,7 @@ use super::records::{self, About, Record};
 use super::seen::{self, Seen, State};
 use super::{Exit, Log, cgroup};
 use crate::error::{Error, Result};
+use crate::sys::clock;
 
 /// How long a killed process may take to go.
 const GOING: Duration = Duration::from_secs(10);
@@ -45,6 +46,8 @@ pub(super) struct Trace {
     pub(super) variable: OsString,
     /// The name of its cgroup.
     pub(super) group: String,
+    /// Where that is, if it has one.
+    pub(super) place: Option<PathBuf>,
 }
 
 impl Trace {
@@ -59,6 +62,11 @@ impl Trace {
             })
             .collect()
     }
+
+    /// Ends all of it.
+    pub(super) fn end(&self) -> Result<Vec<(u32, String)>> {
+        end(&|| self.find(), self.place.as_slice())
+    }
 }
 
 /// Ends what the program that ended with `exit` left running (`exit.left`), for a caller to whom its status means
@@ -70,7 +78,7 @@ pub fn end_left(log: &Log, exit: &Exit) -> Result<Vec<(u32, String)>> {
     let mut known = log.left.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(at) = known.iter().position(|(_, left)| *left == exit.left) else { return Ok(Vec::new()) };
     let trace = known[at].0.clone();
-    let ended = end(&|| trace.find())?;
+    let ended = trace.end()?;
     known.remove(at);
     if let Some(records) = &log.records {
         records::over(records, trace.pid, records::hash(&log.mark));
@@ -87,7 +95,8 @@ pub fn end_all(dir: &Path, token: &str) -> Result<Vec<(u32, String)>> {
     let mut variable = OsString::from("TXUPGRADE_TOKEN=");
     variable.push(&mark);
     let prefix = group_prefix(hash);
-    let ended = end(&|| seen::all().filter(|one| belongs(one, &started, &variable, &prefix)).collect())?;
+    let find = || seen::all().filter(|one| belongs(one, &started, &variable, &prefix)).collect();
+    let ended = end(&find, &cgroup::named(&prefix))?;
     cgroup::sweep(&prefix);
     Ok(ended)
 }
@@ -123,17 +132,28 @@ fn is_another(one: &Seen) -> bool {
     one.pid > 1 && one.pid != std::process::id()
 }
 
-/// Ends whatever `find` finds until it finds nothing. Returns what it ended, with command lines.
-pub(super) fn end(find: &dyn Fn() -> Vec<Seen>) -> Result<Vec<(u32, String)>> {
-    let begin = Instant::now();
-    let kill = begin + grace();
-    let mut known: BTreeMap<(u32, u64), (String, Option<Instant>)> = BTreeMap::new();
+/// Ends whatever `find` finds until it finds nothing and nobody is in the cgroups `groups`. Returns what it ended, with
+/// command lines.
+fn end(find: &dyn Fn() -> Vec<Seen>, groups: &[PathBuf]) -> Result<Vec<(u32, String)>> {
+    let kill = clock::ran() + grace();
+    let mut known: BTreeMap<(u32, u64), (String, Option<Duration>)> = BTreeMap::new();
     loop {
         let found = find();
-        if found.is_empty() {
+        let populated = groups.iter().find(|group| cgroup::is_populated(group));
+        if found.is_empty() && populated.is_none() {
             break;
         }
-        let now = Instant::now();
+        let now = clock::ran();
+        if now >= kill {
+            groups.iter().for_each(|group| cgroup::kill(group));
+        }
+        if let Some(group) = populated
+            && found.is_empty()
+            && now > kill + GOING
+        {
+            return Err(Error::new(format!("cannot end what is in the cgroup `{}`", group.display()))
+                .because("it was killed 10 s ago and is still there"));
+        }
         for one in &found {
             let (_, killed) = known.entry((one.pid, one.start)).or_insert_with(|| {
                 let command = seen::command_line(one.pid).unwrap_or_default();

@@ -29,6 +29,18 @@ const LINE: usize = 64 << 10;
 /// A program that is over, and what it left running.
 pub(super) type Left = (Trace, Vec<(u32, String)>);
 
+/// What the file beside a log is called that says up to where secrets are masked in it.
+const MASKED: &str = "masked";
+
+/// How much may be shown of a log of `len` bytes.
+pub fn shown(path: &Path, len: u64) -> u64 {
+    match std::fs::read_to_string(path.with_extension(MASKED)) {
+        Ok(text) => text.trim().parse().unwrap_or(0).min(len),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => len,
+        Err(_) => 0,
+    }
+}
+
 /// The log of one task, `logs/<tx>/<task>.log`, appended to; and the `processes` file beside it.
 #[derive(Debug)]
 pub struct Log {
@@ -43,6 +55,8 @@ pub struct Log {
     pub(super) records: Option<File>,
     /// Programs that left something running, and what.
     pub(super) left: Mutex<Vec<Left>>,
+    /// Up to where secrets are masked in it.
+    masked_to: AtomicU64,
 }
 
 impl Log {
@@ -60,7 +74,7 @@ impl Log {
             .or_say(|| format!("cannot open the log `{}`", path.display()))?;
         let log = Log::over(file, path, records::mark(dir, token), Some(records::open(dir)?))?;
         log.also_secret(secrets);
-        log.mask(0, log.len())?;
+        log.mask_rest()?;
         Ok(log)
     }
 
@@ -83,8 +97,8 @@ impl Log {
         let say = || format!("cannot open the log `{}`", path.display());
         let again = format!("/proc/self/fd/{}", file.as_raw_fd());
         let patch = OpenOptions::new().read(true).write(true).open(again).or_say(say)?;
-        let (secrets, left) = (RwLock::default(), Mutex::default());
-        Ok(Log { path: path.into(), mark, file, patch, secrets, records, left })
+        let (secrets, left, masked_to) = (RwLock::default(), Mutex::default(), AtomicU64::default());
+        Ok(Log { path: path.into(), mark, file, patch, secrets, records, left, masked_to })
     }
 
     /// The same log with secrets to mask from now on, such as those of an `env_file`.
@@ -114,6 +128,7 @@ impl Log {
         text.push_str(&self.masked(line));
         text.push('\n');
         let _ = (&self.file).write_all(text.as_bytes());
+        let _ = self.mask_rest();
     }
 
     /// `text` with every secret masked, byte for byte with `*`.
@@ -156,6 +171,31 @@ impl Log {
         text.push_str(&format!("\n… {} bytes left out …\n", to - from - 2 * KEPT));
         text.push_str(&read(to - KEPT, to)?);
         Ok(text)
+    }
+
+    /// Masks what was appended since that was done last, and says so to those who look.
+    pub(super) fn mask_rest(&self) -> Result<()> {
+        let to = self.len();
+        // A program that truncated its output took the log's beginning along.
+        let from = Some(self.masked_to.load(Ordering::Relaxed)).filter(|from| *from <= to).unwrap_or(0);
+        self.mask(from, to)?;
+        self.masked_to.store(to, Ordering::Relaxed);
+        self.show_no_more();
+        Ok(())
+    }
+
+    /// Writes beside the log how much of it may be shown: what a program that knows secrets prints is shown when they
+    /// are masked in it. A log without secrets is shown as it is written.
+    pub(super) fn show_no_more(&self) {
+        let beside = self.path.with_extension(MASKED);
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        if self.path.as_os_str().is_empty() || (secrets.pattern.is_none() && !beside.exists()) {
+            return;
+        }
+        // Of one length, so that nobody reads half of it.
+        let text = format!("{:020}\n", self.masked_to.load(Ordering::Relaxed));
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside);
+        let _ = open.and_then(|file| file.write_all_at(text.as_bytes(), 0));
     }
 
     /// Overwrites every secret between `from` and `to`.

@@ -86,7 +86,8 @@ pub(super) fn start(program: Program, log: &Log, account: Option<&Account>) -> R
     let variable = OsString::from(format!("TXUPGRADE_PROGRAM={id}"));
     // Not waited for yet, so that the pid is surely its own.
     let start = seen::look(child.id()).map_or(0, |seen| seen.start);
-    Ok(Started { trace: Trace { pid: child.id(), start, variable, group: id }, child, group })
+    let place = group.as_ref().map(|group| group.dir.clone());
+    Ok(Started { trace: Trace { pid: child.id(), start, variable, group: id, place }, child, group })
 }
 
 fn next_id(token: u64) -> String {

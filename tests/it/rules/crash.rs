@@ -66,6 +66,77 @@ fn killed_in_the_resume_after_all_steps_it_goes_forward() {
     assert_eq!(app.log(), "stop install migrate start start");
 }
 
+/// The application with a database on a server, which a migration changes before txupgrade is killed.
+fn with_a_server_killed_in_its_migration(undo: &str) -> App {
+    let app = App::new().add(&format!(
+        "{undo}\n[[resource]]\nname = \"db\"\nkind = \"command\"\ndump = [\"cat\", \"@BED@/server\"]\n\
+         load = {{ shell = \"echo load >> @BED@/log; cat > @BED@/server\" }}\n"
+    ));
+    app.bed.write("server", "old\n");
+    let app = app.script("migrate", &format!("echo new > @BED@/app/data\necho new > @BED@/server\n{KILL_TXUPGRADE}"));
+    killed(&app, "run plan.toml");
+    app.bed.write("log", "");
+    app
+}
+
+#[test]
+fn at_boot_files_are_put_back_and_the_rest_waits_until_all_is_up() {
+    let app = with_a_server_killed_in_its_migration("");
+    let early = app.run_after_reboot("recover --boot").ends(10);
+    let told: Vec<String> =
+        early.told(&app.bed).lines().filter(|line| !line.contains("prove")).map(String::from).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    app-1: `apply migrate` was interrupted
+    app-1: its process is gone; turning back
+      quiesce server              TIME
+      restore code                TIME   2 items put back
+    app-1: what could be done before anything is up is done; `txupgrade recover` goes on
+    ");
+    assert_eq!((app.bed.read("app/data").as_str(), app.bed.read("server").as_str()), ("old\n", "new\n"));
+    assert_eq!(app.log(), "stop");
+    app.run_after_reboot("recover --boot").ends(10);
+    assert_eq!(app.log(), "stop", "again: nothing more can be done");
+    app.run_after_reboot("recover").ends(0);
+    assert_eq!((app.world().as_str(), app.bed.read("server").as_str()), (OLD, "old\n"));
+    assert_eq!(app.log(), "stop load start");
+}
+
+#[test]
+fn at_boot_what_comes_after_an_undo_by_a_command_waits_with_it() {
+    let app = with_a_server_killed_in_its_migration("undo = [\"sh\", \"-c\", \"echo undo >> @BED@/log\"]");
+    app.run_after_reboot("recover --boot").ends(10);
+    assert_eq!((app.bed.read("app/data").as_str(), app.log().as_str()), ("new\n", "stop"));
+    app.run_after_reboot("recover").ends(0);
+    assert_eq!((app.world().as_str(), app.bed.read("server").as_str()), (OLD, "old\n"));
+    assert_eq!(app.log(), "stop undo load start");
+}
+
+#[test]
+fn at_boot_what_goes_forward_waits_until_all_is_up() {
+    let app = App::new();
+    let ctl = app.bed.read("bin/ctl");
+    let app = app.script("ctl", &format!("{ctl}\n[ $1 = start ] || exit 0\n{KILL_TXUPGRADE}"));
+    killed(&app, "run plan.toml");
+    app.bed.write("log", "");
+    app.run_after_reboot("recover --boot").ends(10);
+    assert_eq!(app.log(), "");
+    app.run_after_reboot("recover").ends(0);
+    assert_eq!(app.world(), NEW);
+}
+
+#[test]
+fn at_boot_what_waits_is_quiesced_again_and_waits_on() {
+    let app = App::new();
+    app.run("begin plan.toml").ends(0);
+    app.bed.write("log", "");
+    app.bed.write("up", "");
+    let early = app.run_after_reboot("recover --boot").ends(10);
+    assert!(early.err.contains("app-1 is open") && early.err.contains("kept down: `server`"), "{}", early.err);
+    assert_eq!(app.log(), "stop");
+    app.run_after_reboot("recover").ends(10);
+    assert_eq!(app.log(), "stop", "once is enough");
+}
+
 #[test]
 fn killed_in_a_check_before_the_commit_it_goes_forward() {
     let app = App::new().edit(

@@ -142,7 +142,7 @@ fn confirm_is_refused_when_the_time_is_over_even_if_nothing_took_it_back_yet() {
     if app.bed.events("app-1").last().unwrap() == "awaiting" {
         let said = app.run("confirm").ends(1);
         assert!(said.err.contains("the time to confirm `app-1` is over"), "{}", said.err);
-        app.run("recover").ends(0);
+        wait_until("it is taken back", || app.bed.events("app-1").last().unwrap() == "ended");
     }
     assert_eq!(app.world(), OLD);
 }

@@ -1,0 +1,292 @@
+//! Damage of what is kept, through the command line: it is named, what can be put back is, and nothing wrong ever is.
+
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::bed::{Bed, Said};
+
+/// An application of two directories with some files of some size, and one small database; `broken` makes the step fail.
+fn bed() -> Bed {
+    let bed = Bed::new();
+    files(&bed, 0..10);
+    bed.write("conf/app.toml", "listen = 1\n");
+    let db = rusqlite::Connection::open(bed.path("db")).unwrap();
+    db.execute_batch("CREATE TABLE note (text); INSERT INTO note VALUES ('old');").unwrap();
+    bed.script("ctl", "echo $1 >> @BED@/log");
+    bed.write(
+        "app.toml",
+        r#"format = 1
+name = "app"
+[[quiesce]]
+name = "server"
+kind = "command"
+run = ["@BED@/ctl", "stop"]
+resume = ["@BED@/ctl", "start"]
+[[resource]]
+name = "code"
+kind = "path"
+path = "@BED@/app"
+[[resource]]
+name = "conf"
+kind = "path"
+path = "@BED@/conf"
+[[resource]]
+name = "db"
+kind = "sqlite"
+path = "@BED@/db"
+[[step]]
+name = "up"
+kind = "command"
+shell = '''
+for f in @BED@/app/f*; do echo new > $f; done
+echo 'listen = 2' > @BED@/conf/app.toml
+sqlite3 @BED@/db "UPDATE note SET text = 'new'"
+'''
+"#,
+    );
+    bed
+}
+
+fn files(bed: &Bed, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        bed.write(&format!("app/f{n:02}"), &noise(n, 3000));
+    }
+}
+
+fn noise(seed: u64, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes.iter().map(|byte| char::from(b' ' + byte % 90)).collect()
+}
+
+/// The archives, the oldest first.
+fn archives(bed: &Bed) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(bed.state().join("store/archives")).unwrap();
+    let mut all: Vec<PathBuf> = folders
+        .flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .collect();
+    all.sort_by_key(|path| path.metadata().unwrap().modified().unwrap());
+    all
+}
+
+/// The archive that holds an object, and where its frame is.
+fn holds(bed: &Bed, bytes: &[u8]) -> (PathBuf, u64) {
+    let index = rusqlite::Connection::open(bed.state().join("store/index.db")).unwrap();
+    let found = index.query_row(
+        "SELECT name, frame FROM object JOIN archive ON number = archive WHERE id = ?1",
+        [blake3::hash(bytes).as_bytes()],
+        |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)),
+    );
+    let (name, frame) = found.unwrap();
+    let name = blake3::Hash::from_slice(&name).unwrap().to_hex();
+    (bed.state().join(format!("store/archives/{}/{name}.tar.zst", &name[..2])), frame.cast_unsigned())
+}
+
+fn flip(path: &PathBuf, at: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+fn json(said: &Said) -> Value {
+    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", said.out, said.err))
+}
+
+fn note(bed: &Bed) -> String {
+    let db = rusqlite::Connection::open(bed.path("db")).unwrap();
+    db.query_row("SELECT text FROM note", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_rollback_that_lacks_objects_names_the_files_and_partial_restores_the_rest() {
+    let bed = bed();
+    // The first ten files are in an archive of their own.
+    bed.run(&["snapshot", "app.toml"]).ends(0);
+    std::fs::remove_file(bed.path("log")).unwrap();
+    files(&bed, 10..20);
+    bed.run(&["begin", "app.toml"]).ends(0);
+    bed.write("app/later", "came later\n");
+    bed.run(&["apply"]).ends(0);
+    let (archive, frame) = holds(&bed, noise(3, 3000).as_bytes());
+    flip(&archive, frame + 100);
+    let said = bed.run(&["--json", "rollback"]).ends(5);
+    assert_eq!(bed.read("app/f00"), "new\n", "nothing is changed");
+    assert_eq!(bed.read("log"), "stop\n");
+    let causes = json(&said)["failure"]["error"]["causes"].as_array().unwrap().clone();
+    let names: Vec<&str> = causes.iter().filter_map(Value::as_str).filter(|cause| cause.contains("/app/f0")).collect();
+    assert_eq!(names.len(), 10, "every file is named: {causes:#?}");
+    let said = bed.run(&["rollback"]).ends(5);
+    insta::assert_snapshot!(masked(&said, &bed), @r"
+      prove the snapshot          TIME   failed: the snapshot is damaged: 10 of its objects cannot be read
+    app-2: stuck at `prove the snapshot`
+    error: app-2 is stuck: `prove the snapshot` failed
+      cause: the snapshot is damaged: 10 of its objects cannot be read
+      cause: the frame at byte N of the archive `HASH` cannot be read: Restored data doesn't match checksum
+      cause: the BLAKE3 of the archive `HASH` is `HASH`
+      cause: `BED/app/f00` of `code` cannot be restored
+      cause: `BED/app/f01` of `code` cannot be restored
+      cause: `BED/app/f02` of `code` cannot be restored
+      cause: `BED/app/f03` of `code` cannot be restored
+      cause: `BED/app/f04` of `code` cannot be restored
+      cause: `BED/app/f05` of `code` cannot be restored
+      cause: `BED/app/f06` of `code` cannot be restored
+      cause: `BED/app/f07` of `code` cannot be restored
+      cause: `BED/app/f08` of `code` cannot be restored
+      cause: `BED/app/f09` of `code` cannot be restored
+      restored: nothing
+      not restored: `code`, `conf` and `db`
+    hint: `txupgrade store verify` lists all damage
+      kept down: `server`
+    hint: remove the cause, then `txupgrade rollback app-2` tries again
+    hint: `txupgrade rollback app-2 --partial` restores what is whole, and leaves the rest as it is
+    hint: once it is restored by hand, `txupgrade release app-2 --resume` (or `--leave-down`) closes it
+    ");
+    let said = bed.run(&["rollback", "--partial"]).ends(5);
+    insta::assert_snapshot!(masked(&said, &bed), @r"
+      prove the snapshot          TIME   failed: the snapshot is damaged: 10 of its objects cannot be read
+      restore code                TIME   failed: `BED/app` is restored but for 10 files, which are left as found
+      restore conf                TIME   1 item put back
+      restore db                  TIME   1 item put back
+      recheck resource code       TIME   failed: `code` is not as it was
+      recheck resource conf       TIME   as it was
+      recheck resource db         TIME   as it was
+    app-2: stuck at `restore code`
+    error: `prove the snapshot` failed, and app-2 is stuck on its way back: restore of `code` failed
+      cause: the snapshot is damaged: 10 of its objects cannot be read
+      cause: the frame at byte N of the archive `HASH` cannot be read: Restored data doesn't match checksum
+      cause: the BLAKE3 of the archive `HASH` is `HASH`
+      cause: `BED/app/f00` of `code` cannot be restored
+      cause: `BED/app/f01` of `code` cannot be restored
+      cause: `BED/app/f02` of `code` cannot be restored
+      cause: `BED/app/f03` of `code` cannot be restored
+      cause: `BED/app/f04` of `code` cannot be restored
+      cause: `BED/app/f05` of `code` cannot be restored
+      cause: `BED/app/f06` of `code` cannot be restored
+      cause: `BED/app/f07` of `code` cannot be restored
+      cause: `BED/app/f08` of `code` cannot be restored
+      cause: `BED/app/f09` of `code` cannot be restored
+      also: restore of `code` failed: `BED/app` is restored but for 10 files, which are left as found: the frame at byte N of the archive `HASH` cannot be read: Restored data doesn't match checksum: the BLAKE3 of the archive `HASH` is `HASH`: `BED/app/f00` cannot be restored: `BED/app/f01` cannot be restored: `BED/app/f02` cannot be restored: `BED/app/f03` cannot be restored: and 6 more
+      also: `recheck resource code` failed: `code` is not as it was: it differs in `f00`: it differs in `f01`: it differs in `f02`: it differs in `f03`: it differs in `f04`: it differs in `f05`: and 4 more
+      restored: `conf` and `db`
+      not restored: `code`
+    hint: `txupgrade store verify` lists all damage
+      kept down: `server`
+    hint: remove the cause, then `txupgrade rollback app-2` tries again
+    hint: once it is restored by hand, `txupgrade release app-2 --resume` (or `--leave-down`) closes it
+    ");
+    assert_eq!((bed.read("conf/app.toml").as_str(), note(&bed).as_str()), ("listen = 1\n", "old"));
+    assert_eq!(bed.read("app/f00"), "new\n", "what is lost is left as it is");
+    assert_eq!(bed.read("app/f10"), noise(10, 3000));
+    assert!(!bed.exists("app/later"), "and the rest of its resource is restored");
+    assert_eq!(bed.read("log"), "stop\n", "nothing is resumed on top of it");
+    bed.run(&["status"]).ends(10);
+    // The files come back from elsewhere; then what is left is put right, and it ends like any other.
+    files(&bed, 0..10);
+    let said = bed.run(&["rollback", "--partial"]).ends(0);
+    assert!(said.err.contains("app-2"), "{}", said.err);
+    assert_eq!(bed.read("log"), "stop\nstart\n");
+    assert!(bed.run(&["history"]).ends(0).out.contains("rolled back"));
+}
+
+/// What was said, with the names of archives and places masked.
+fn masked(said: &Said, bed: &Bed) -> String {
+    let hashes = regex::Regex::new("[0-9a-f]{64}").unwrap();
+    let bytes = regex::Regex::new("byte [0-9]+").unwrap();
+    bytes.replace_all(&hashes.replace_all(&said.told(bed), "HASH"), "byte N").into_owned()
+}
+
+#[test]
+fn with_every_archive_gone_it_can_still_be_seen_and_released() {
+    let bed = bed();
+    bed.run(&["begin", "app.toml"]).ends(0);
+    bed.run(&["apply"]).ends(0);
+    for archive in archives(&bed) {
+        std::fs::remove_file(archive).unwrap();
+    }
+    let said = bed.run(&["status"]).ends(10);
+    assert!(said.out.contains("every step has run"), "{}", said.out);
+    bed.run(&["release", "app-1", "--leave-down"]).ends(1);
+    let said = bed.run(&["apply"]).ends(8);
+    assert!(said.told(&bed).contains("cannot read the plan of `app-1` back"), "{}", said.err);
+    let said = bed.run(&["rollback"]).ends(5);
+    insta::assert_snapshot!(masked(&said, &bed), @r"
+    app-1: turning back, as asked
+      prove the snapshot          TIME   failed: cannot read the plan of `app-1` back
+    app-1: stuck at `prove the snapshot`
+    error: app-1 is stuck: `prove the snapshot` failed
+      cause: cannot read the plan of `app-1` back
+      cause: the object `HASH` is not in the store
+      restored: nothing
+      not restored: `code`, `conf` and `db`
+    hint: `txupgrade store reindex` looks for it in every archive
+      kept down: `server`
+    hint: remove the cause, then `txupgrade rollback app-1` tries again
+    hint: `txupgrade rollback app-1 --partial` restores what is whole, and leaves the rest as it is
+    hint: once it is restored by hand, `txupgrade release app-1 --resume` (or `--leave-down`) closes it
+    ");
+    assert_eq!((bed.read("app/f00").as_str(), bed.read("log").as_str()), ("new\n", "stop\n"));
+    for verb in [&["status"][..], &["rollback", "--partial"], &["recover"], &["show"], &["history"]] {
+        let said = bed.run(verb);
+        assert!([0, 5, 10].contains(&said.status), "{verb:?}: {}\n{}", said.status, said.err);
+    }
+    let said = bed.run(&["store", "verify"]).ends(8);
+    insta::assert_snapshot!(regex::Regex::new("[0-9a-f]{64}").unwrap().replace_all(&said.out, "HASH"), @r"
+    app-1: cannot be put back: its plan is not in the store
+    app-1, `code`: cannot be put back: its manifest is not in the store
+    app-1, `conf`: cannot be put back: its manifest is not in the store
+    app-1, `db`: cannot be put back: its manifest is not in the store
+    ");
+    // What was stopped cannot be started again by a plan that is gone.
+    let said = bed.run(&["release", "app-1", "--resume"]).ends(8);
+    assert!(said.err.contains("cannot resume `server`"), "{}", said.err);
+    let said = bed.run(&["release", "app-1", "--leave-down"]).ends(0);
+    assert!(said.err.contains("app-1 is released"), "{}", said.err);
+    bed.run(&["status"]).ends(0);
+    // And the next one starts from nothing.
+    bed.run(&["run", "app.toml"]).ends(0);
+    bed.run(&["store", "verify"]).ends(8);
+}
+
+#[test]
+fn a_transaction_that_died_and_lost_its_plan_is_settled_as_stuck() {
+    let bed = bed();
+    let plan = bed.read("app.toml").replace("shell = '''", "shell = '''\nkill -9 $PPID; sleep 1");
+    bed.write("app.toml", &plan);
+    let _ = bed.run(&["run", "app.toml"]);
+    for archive in archives(&bed) {
+        std::fs::remove_file(archive).unwrap();
+    }
+    let said = bed.run(&["recover"]).ends(5);
+    assert!(said.err.contains("app-1 is stuck"), "{}", said.err);
+    bed.run(&["release", "app-1", "--leave-down"]).ends(0);
+    bed.run(&["recover"]).ends(0);
+}
+
+#[test]
+fn what_a_capture_took_over_and_is_damaged_is_found_by_the_proof_and_stored_anew_the_next_time() {
+    let bed = bed();
+    bed.run(&["snapshot", "app.toml"]).ends(0);
+    let (archive, frame) = holds(&bed, noise(3, 3000).as_bytes());
+    flip(&archive, frame + 100);
+    let said = bed.run(&["begin", "app.toml"]).ends(1);
+    insta::assert_snapshot!(masked(&said, &bed).lines().filter(|line| line.starts_with("hint")).collect::<Vec<_>>().join("\n"), @r"
+    hint: `txupgrade store verify` lists all damage
+    hint: try again: the next capture stores anew what is damaged
+    ");
+    assert!(said.err.contains("nothing was changed"), "{}", said.err);
+    bed.run(&["begin", "app.toml"]).ends(0);
+    bed.run(&["apply"]).ends(0);
+    bed.run(&["rollback"]).ends(0);
+    assert_eq!(bed.read("app/f03"), noise(3, 3000));
+    // One of another size than it was is not built upon at all.
+    let (archive, _) = holds(&bed, noise(3, 3000).as_bytes());
+    let bytes = std::fs::read(&archive).unwrap();
+    std::fs::write(&archive, &bytes[..bytes.len() - 900]).unwrap();
+    bed.run(&["run", "app.toml"]).ends(0);
+    bed.run(&["rollback", "--yes"]).ends(0);
+    assert_eq!(bed.read("app/f03"), noise(3, 3000));
+}
