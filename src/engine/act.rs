@@ -40,7 +40,7 @@ impl World<'_> {
         }
         let rechecked = task.action == Action::Recheck;
         self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
-        let job = Job { task, state, moment: self.moment(task, state), log: self.log(task)?, stop };
+        let job = Job { task, state, moment: self.moment(task, state), log: self.log(task, state)?, stop };
         let acted = self.act_on(&job).and_then(|output| {
             // The journal is about to say that it is done, and a power cut must not take it back.
             if task.action.changes_live() { self.sync().map(|()| output) } else { Ok(output) }

@@ -292,17 +292,22 @@ impl<'a> World<'a> {
         self.ground.dir.join("logs").join(&self.tx)
     }
 
-    /// The log of one task.
-    pub(super) fn log(&self, task: &TaskId) -> Result<Log> {
+    /// The log of one task. On the way back it goes on without one where there can be none.
+    pub(super) fn log(&self, task: &TaskId, state: &State) -> Result<Log> {
         if self.ground.logs == Logs::NotKept {
             return Log::transient();
         }
         let dir = self.logs();
-        crate::sys::files::create_private_dir(&dir)?;
         let path = dir.join(format!("{}.log", task.file_stem()));
         let mut secrets: Vec<String> = self.bound.scope.secrets.values().cloned().collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Log::open(&path, &self.token(task), secrets)
+        match Log::open(&path, &self.token(task), secrets.clone()) {
+            Err(error) if *state.heading() != Heading::Forward => {
+                self.ground.monitor.warn(&format!("the output of `{task}` is not kept: {error}"));
+                Log::not_kept(&dir, &self.token(task), secrets)
+            }
+            opened => opened,
+        }
     }
 
     /// What the processes of a task are known by.

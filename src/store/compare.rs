@@ -74,8 +74,8 @@ pub(crate) fn compare(
 ) -> Result<Comparison> {
     let started = match stamps {
         Stamps::Count => head.started,
-        // Nothing is older than that.
-        Stamps::SayNothing => Time(i64::MIN, 0),
+        // No file was changed before that.
+        Stamps::SayNothing => Time(0, 0),
     };
     std::thread::scope(|scope| {
         let entries = ReadAhead::start(scope, store.entries(head));

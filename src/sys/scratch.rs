@@ -1,5 +1,6 @@
 //! Directories for what does not last.
 
+use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,13 @@ use crate::sys::{clock, files, process};
 /// How their names begin; a pid and the time since boot follow.
 const PREFIX: &str = "txupgrade-look-";
 
-/// A private directory outside the state directory, removed when it is dropped.
+/// A private directory outside the state directory, removed when it is dropped. It is locked as long as it is used: who
+/// shares the place may count pids and time in another way.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl Scratch {
     /// Makes one below the system's directory for temporary files.
@@ -20,8 +25,9 @@ impl Scratch {
         let path = std::env::temp_dir().join(name);
         // This fails on what is there already, so nobody can have prepared it.
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.or_say(|| format!("cannot make `{}`", path.display()))?;
-        Ok(Scratch(path))
+        let locked = made.and_then(|()| File::open(&path)).and_then(|dir| dir.lock_shared().map(|()| dir));
+        let lock = locked.or_say(|| format!("cannot make `{}`", path.display()))?;
+        Ok(Scratch { path, _lock: lock })
     }
 
     /// Removes those that processes of ours left when they died.
@@ -34,7 +40,8 @@ impl Scratch {
             };
             let (Ok(pid), Ok(since)) = (pid.parse(), since.parse()) else { continue };
             let ours = entry.metadata().is_ok_and(|there| there.is_dir() && there.uid() == us);
-            if ours && process::is_gone(pid, since) {
+            let free = || files::open_nofollow(&entry.path()).is_ok_and(|dir| dir.try_lock().is_ok());
+            if ours && process::is_gone(pid, since) && free() {
                 // What cannot be removed is in nobody's way.
                 let _ = files::remove_tree(&entry.path());
             }
@@ -43,7 +50,7 @@ impl Scratch {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
@@ -72,7 +79,7 @@ pub fn make_for(path: &Path, user: Option<&str>) -> Result<()> {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = files::remove_tree(&self.0);
+        let _ = files::remove_tree(&self.path);
     }
 }
 

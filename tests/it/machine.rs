@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::bed::{Bed, Said};
 use crate::wrong::tree;
 
-fn validator(schema: &str) -> jsonschema::Validator {
+pub fn validator(schema: &str) -> jsonschema::Validator {
     let schema: Value = serde_json::from_str(schema).unwrap();
     jsonschema::validator_for(&schema).unwrap()
 }

@@ -34,7 +34,7 @@ impl Amount {
     /// As the environment says.
     fn asked() -> Amount {
         let points = |normal| asked("TXUPGRADE_POINTS", normal);
-        Amount { kills: points(50), errors: points(40), pairs: asked("TXUPGRADE_PAIRS", 12) }
+        Amount { kills: points(30), errors: points(24), pairs: asked("TXUPGRADE_PAIRS", 8) }
     }
 }
 

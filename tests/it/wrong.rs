@@ -397,6 +397,27 @@ fn without_room_for_the_snapshot_nothing_begins() {
     assert_eq!(shop.tree(), before);
 }
 
+/// On an overlay a file has the device of the layer it is in; it is part of the tree all the same.
+#[test]
+fn an_application_on_an_overlay_is_captured_and_restored() {
+    let shop = Shop::new();
+    shop.step("echo 2.0.0 > @BED@/app/version; echo new > @BED@/app/new; exit 3");
+    for dir in ["layers", "lower"] {
+        std::fs::create_dir(shop.bed.path(dir)).unwrap();
+    }
+    let script = "cp -a app/. lower
+        mount -t tmpfs none layers
+        mkdir layers/up layers/work
+        mount -t overlay o -o lowerdir=lower,upperdir=layers/up,workdir=layers/work app
+        before=$(find app -type f -exec sha256sum {} + | sort)
+        test $(stat -c %d app) != $(stat -c %d app/version) || echo all layers have one device
+        txupgrade run p.toml && exit 1 || echo status $?
+        test \"$before\" = \"$(find app -type f -exec sha256sum {} + | sort)\"";
+    let said = shop.in_own_mounts(script).ends(0);
+    assert_eq!(said.out, "status 3\n", "{}", said.err);
+    assert!(!said.err.contains("mount point"), "{}", said.err);
+}
+
 /// The step fills the disk that the journal is on, reserve included: nothing can be journaled any more, so nothing more
 /// is done.
 #[test]

@@ -115,6 +115,14 @@ pub(super) fn has_content(path: &Path) -> bool {
     content("-wal") || content("-journal")
 }
 
+/// Whether a log or a journal holds something without which the database says something else. A journal that is only
+/// kept for the next transaction begins with a zero.
+pub(super) fn is_needed_beside(path: &Path) -> bool {
+    let mut first = [0];
+    let journal = File::open(side(path, "-journal")).and_then(|mut journal| journal.read_exact(&mut first));
+    side(path, "-wal").metadata().is_ok_and(|log| log.len() > 0) || (journal.is_ok() && first != [0])
+}
+
 /// The ways to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Open {

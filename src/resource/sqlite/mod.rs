@@ -61,6 +61,9 @@ struct Facts {
     /// The BLAKE3 of the live file, where what is stored is that very file, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exact: Option<String>,
+    /// Whether there was a journal beside it, such as one that is kept for the next transaction.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    journal: bool,
 }
 
 impl Resource for Sqlite {
@@ -104,11 +107,13 @@ impl Resource for Sqlite {
             })
         };
         if !usable(&path)? {
-            let facts = Facts { absent: true, file: None, directory: None, fingerprint: None, exact: None };
+            let facts =
+                Facts { absent: true, file: None, directory: None, fingerprint: None, exact: None, journal: false };
             return cx.store.capture_facts(head(facts)?);
         }
         let attributes = Attributes::of(&path)?;
         let directory = Access::of(path.parent().unwrap_or(Path::new("/")))?;
+        let journal = has_journal(&path)?;
         let (copy, exactly) = with_database(&path, &cx.tmp, |looked| {
             let copy = Scratch::new(&cx.tmp);
             let exactly = take(looked, &path, copy.path(), cx)?;
@@ -126,6 +131,7 @@ impl Resource for Sqlite {
             directory: Some(directory),
             fingerprint: Some(fingerprint),
             exact,
+            journal,
         };
         let source = File::open(copy.path()).or_say(|| format!("cannot read the copy of `{}`", path.display()))?;
         let size = source.metadata().map_or(0, |meta| meta.len());
@@ -174,8 +180,10 @@ impl Resource for Sqlite {
         };
         let needed = match content_differs(&changes, &path) {
             true => Needed::Replace,
-            false if changes.is_empty() => exactness(&path, &facts)?,
-            false => Needed::Attributes,
+            false => exactness(&path, &facts)?.unwrap_or(match changes.is_empty() {
+                true => Needed::Nothing,
+                false => Needed::Attributes,
+            }),
         };
         if needed == Needed::Nothing {
             return Ok(changes);
@@ -278,14 +286,25 @@ enum Needed {
     Replace,
 }
 
-/// A database that says the same may still be another file: vacuumed, or touched. Where nobody has it open and the
-/// very file was stored, that very file is put back.
-fn exactness(path: &Path, facts: &Facts) -> Result<Needed> {
-    let (Some(attributes), Some(exact)) = (&facts.file, &facts.exact) else { return Ok(Needed::Nothing) };
-    if Attributes::of(path)? == *attributes || holder(path)?.is_some() || look::has_content(path) {
-        return Ok(Needed::Nothing);
+/// A database that says the same may still be another file: vacuumed, touched, or one that says it only together with
+/// what a writer that died has left in a log. Where nobody has it open and the very file was stored, that very file is
+/// put back; `None` where it was not.
+fn exactness(path: &Path, facts: &Facts) -> Result<Option<Needed>> {
+    let (Some(attributes), Some(exact)) = (&facts.file, &facts.exact) else { return Ok(None) };
+    if holder(path)?.is_some() {
+        return Ok(None);
     }
-    Ok(if hash(path)? == *exact { Needed::Attributes } else { Needed::Replace })
+    if look::is_needed_beside(path) || (has_journal(path)? && !facts.journal) {
+        return Ok(Some(Needed::Replace));
+    }
+    if Attributes::of(path)? == *attributes {
+        return Ok(None);
+    }
+    Ok(Some(if hash(path)? == *exact { Needed::Attributes } else { Needed::Replace }))
+}
+
+fn has_journal(path: &Path) -> Result<bool> {
+    Ok(found(&side(path, "-journal"))? != Found::Nothing)
 }
 
 /// Whoever has it open would go on writing to what is displaced.

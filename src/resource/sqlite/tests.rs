@@ -130,14 +130,47 @@ fn what_a_dead_writer_left_in_its_log_is_captured() {
     assert_eq!(it.query(&cx, "SELECT sum(x) FROM t").unwrap(), "4", "it is an ordinary database again");
 }
 
+/// A transaction that has written to the database before its end.
+const HALF: &str = "c.execute('PRAGMA cache_size=1'); c.execute('PRAGMA cache_spill=1'); c.execute('BEGIN')\n\
+                    c.execute('UPDATE t SET x = 2')\n\
+                    for i in range(2000): c.execute('INSERT INTO t VALUES (?)', ('a' * 500,))";
+
+#[test]
+fn what_a_writer_that_died_half_way_has_left_goes_although_the_database_says_the_same() {
+    let f = Fixture::new();
+    make(&f, "CREATE TABLE t(x); INSERT INTO t VALUES (1)");
+    let (it, cx) = (resource(&f), f.context("it"));
+    let before = bytes(&f);
+    let manifest = it.capture(&cx, None).unwrap().manifest;
+    Other::open(&f, HALF).die();
+    assert_eq!(names(&f), ["it.db", "it.db-journal"]);
+    assert!(it.diff(&cx, manifest).unwrap().is_empty());
+    it.restore(&cx, manifest).unwrap();
+    assert!(!f.path("it.db-journal").exists());
+    assert_eq!(fs::read(f.path("it.db")).unwrap(), before[0].1);
+    // It died before it had begun to write.
+    fs::write(f.path("it.db-journal"), "").unwrap();
+    it.restore(&cx, manifest).unwrap();
+    assert!(!f.path("it.db-journal").exists());
+}
+
+#[test]
+fn a_journal_that_is_kept_for_the_next_transaction_is_not_touched() {
+    let f = Fixture::new();
+    make(&f, "PRAGMA journal_mode = persist; CREATE TABLE t(x); INSERT INTO t VALUES (1)");
+    assert_eq!(names(&f), ["it.db", "it.db-journal"]);
+    let (it, cx) = (resource(&f), f.context("it"));
+    let before = bytes(&f);
+    let manifest = it.capture(&cx, None).unwrap().manifest;
+    assert!(it.restore(&cx, manifest).unwrap().is_empty());
+    assert_eq!(bytes(&f), before);
+}
+
 #[test]
 fn a_transaction_that_died_half_way_is_not_part_of_it() {
     let f = Fixture::new();
     make(&f, "CREATE TABLE t(x); INSERT INTO t VALUES (1)");
-    let half = "c.execute('PRAGMA cache_size=1'); c.execute('PRAGMA cache_spill=1'); c.execute('BEGIN')\n\
-                c.execute('UPDATE t SET x = 2')\n\
-                for i in range(2000): c.execute('INSERT INTO t VALUES (?)', ('a' * 500,))";
-    Other::open(&f, half).die();
+    Other::open(&f, HALF).die();
     assert_eq!(names(&f), ["it.db", "it.db-journal"]);
     let before = bytes(&f);
     let (it, cx) = (resource(&f), f.context("it"));

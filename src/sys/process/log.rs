@@ -86,6 +86,13 @@ impl Log {
         Log::over(unnamed()?, Path::new(""), token, None)
     }
 
+    /// A log that keeps nothing of a task whose log would be in `dir`; its programs are known by the same token.
+    pub fn not_kept(dir: &Path, token: &str, secrets: Vec<String>) -> Result<Log> {
+        let log = Log::over(unnamed()?, Path::new(""), records::mark(dir, token), None)?;
+        log.also_secret(secrets);
+        Ok(log)
+    }
+
     fn over(file: File, path: &Path, mark: String, records: Option<File>) -> Result<Log> {
         let say = || format!("cannot open the log `{}`", path.display());
         let again = format!("/proc/self/fd/{}", file.as_raw_fd());

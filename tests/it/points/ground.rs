@@ -65,6 +65,38 @@ expect = { matches = "done" }
 keep = 2
 "#;
 
+const PROGRAMS: &str = r#"format = 1
+name   = "app"
+
+[[quiesce]]
+name   = "server"
+kind   = "command"
+run    = ["@BED@/bin/ctl", "stop"]
+resume = ["@BED@/bin/ctl", "start"]
+
+[[resource]]
+name = "registry"
+kind = "command"
+dump = ["@BED@/bin/dump"]
+load = ["@BED@/bin/load"]
+
+[[resource]]
+name = "db"
+kind = "sqlite"
+path = "@BED@/live/data/app.db"
+
+[[step]]
+name     = "rename"
+kind     = "sql"
+resource = "db"
+query    = "alter table note add column at; update note set text = text || '!'"
+
+[[step]]
+name  = "register"
+kind  = "command"
+shell = "echo three >> @BED@/live/registry; test ! -e @BED@/broken"
+"#;
+
 /// The application in a bed of its own.
 ///
 /// Files in the bed change how it behaves: `broken` (the migration writes half and fails), `no-stop` (the server does
@@ -175,6 +207,20 @@ impl Ground {
         bed.write("plan.toml", PLAN);
     }
 
+    /// Another plan: what programs dump and load, and a step in SQL.
+    pub fn use_programs(&self) {
+        self.bed.write("plan.toml", PROGRAMS);
+        self.bed.write("live/registry", "one\ntwo\n");
+        age(&self.bed.path("live/registry"));
+        self.bed.script("bin/dump", "cat @BED@/live/registry");
+        // Half of it first, so that it matters whether it is carried on.
+        self.bed.script(
+            "bin/load",
+            "read first; echo $first > @BED@/live/registry; cat >> @BED@/live/registry\n\
+             touch -d @1600000000.123456789 @BED@/live/registry",
+        );
+    }
+
     /// The program at work in it, started by the words before it. What it says goes to files, which [`Ground::said`] reads.
     fn command(&self, by: &[String], program: &Path, arguments: &[&str]) -> Command {
         let mut words = by.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
@@ -266,6 +312,16 @@ impl Ground {
         }
         let services = ["run/up", "run/enlisted"].map(|name| format!("{name}: {}", self.bed.exists(name)));
         World { tree, database: dump(&self.bed.path("live/data/app.db")), services: services.join(", ") }
+    }
+
+    /// The programs of this bed that still run.
+    pub fn strangers(&self) -> Vec<String> {
+        let here = self.bed.path("");
+        let here = here.to_str().unwrap();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+        lines.filter(|line| line.contains(here)).collect()
     }
 
     /// What a transaction makes for itself and has to remove.

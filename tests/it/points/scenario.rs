@@ -12,6 +12,8 @@ pub struct Scenario {
     pub status: i32,
     /// How exactly the world *after* is the same each time.
     pub after: After,
+    /// What is said to the transaction where it is open afterwards, so that it ends.
+    pub word: &'static [&'static str],
 }
 
 /// The ground as it was prepared.
@@ -38,6 +40,7 @@ pub const ALL: &[Scenario] = &[
         command: &["run", "plan.toml"],
         status: 0,
         after: After::AnyTime,
+        word: &[],
     },
     Scenario {
         name: "a run that prunes",
@@ -51,6 +54,7 @@ pub const ALL: &[Scenario] = &[
         command: &["run", "plan.toml"],
         status: 0,
         after: After::AnyTime,
+        word: &[],
     },
     Scenario {
         name: "a run that fails",
@@ -62,6 +66,7 @@ pub const ALL: &[Scenario] = &[
         command: &["run", "plan.toml"],
         status: 3,
         after: After::Exactly,
+        word: &[],
     },
     Scenario {
         name: "the undoing of a run",
@@ -72,6 +77,7 @@ pub const ALL: &[Scenario] = &[
         command: &["rollback", "--yes"],
         status: 0,
         after: After::Exactly,
+        word: &[],
     },
     Scenario {
         name: "recover, back",
@@ -84,6 +90,7 @@ pub const ALL: &[Scenario] = &[
         command: &["recover"],
         status: 0,
         after: After::Exactly,
+        word: &[],
     },
     Scenario {
         name: "recover, forward",
@@ -96,14 +103,59 @@ pub const ALL: &[Scenario] = &[
         command: &["recover"],
         status: 0,
         after: After::Exactly,
+        word: &[],
     },
-    Scenario { name: "store prune", prepare: prunable, command: &["store", "prune"], status: 0, after: After::Exactly },
+    Scenario {
+        name: "begin",
+        prepare: |ground| Prepared::at(ground.world()),
+        command: &["begin", "plan.toml"],
+        status: 0,
+        after: After::Exactly,
+        word: &["rollback"],
+    },
+    Scenario {
+        name: "the commit of an open one",
+        prepare: open,
+        command: &["commit"],
+        status: 0,
+        after: After::Exactly,
+        word: &["commit"],
+    },
+    Scenario {
+        name: "the turning back of an open one",
+        prepare: open,
+        command: &["rollback"],
+        status: 0,
+        after: After::Exactly,
+        word: &["rollback"],
+    },
+    Scenario {
+        name: "a run over programs that fails",
+        prepare: |ground| {
+            ground.use_programs();
+            ground.bed.write("broken", "");
+            Prepared::at(ground.world())
+        },
+        command: &["run", "plan.toml"],
+        status: 3,
+        after: After::Exactly,
+        word: &[],
+    },
+    Scenario {
+        name: "store prune",
+        prepare: prunable,
+        command: &["store", "prune"],
+        status: 0,
+        after: After::Exactly,
+        word: &[],
+    },
     Scenario {
         name: "store reindex",
         prepare: prunable,
         command: &["store", "reindex"],
         status: 0,
         after: After::Exactly,
+        word: &[],
     },
     Scenario {
         name: "an index of another format",
@@ -116,6 +168,7 @@ pub const ALL: &[Scenario] = &[
         command: &["snapshot", "plan.toml"],
         status: 0,
         after: After::Exactly,
+        word: &[],
     },
 ];
 
@@ -123,6 +176,14 @@ impl Prepared {
     fn at(before: World) -> Prepared {
         Prepared { before, back: None }
     }
+}
+
+/// An open transaction, its steps done.
+fn open(ground: &Ground) -> Prepared {
+    let before = ground.world();
+    ground.run(&["begin", "plan.toml"]).ends(0);
+    ground.run(&["apply"]).ends(0);
+    Prepared::at(before)
 }
 
 /// A store with an archive of which nothing is needed, one of which less than half is, and a snapshot that is needed.

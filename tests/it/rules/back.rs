@@ -287,6 +287,18 @@ fn every_both_check_is_asked_again_after_a_rollback() {
 }
 
 #[test]
+fn without_a_log_a_task_on_the_way_back_is_done_all_the_same() {
+    let app = App::new()
+        .edit("run  = [\"@BED@/bin/install\"]", "run  = [\"@BED@/bin/install\"]\nundo = [\"@BED@/bin/undo\"]")
+        .script("undo", "echo undo >> @BED@/log")
+        .script("migrate", "mkdir @BED@/state/logs/app-1/undo-install.log\nexit 3");
+    let said = app.run("run plan.toml").ends(3);
+    assert_eq!(app.world(), OLD);
+    assert_eq!(app.log(), "stop install undo start");
+    assert!(said.err.contains("warning: the output of `undo install` is not kept: "), "{}", said.err);
+}
+
+#[test]
 fn diagnose_runs_before_anything_is_undone_and_its_output_is_kept() {
     let app = with_undos()
         .add("[policy]\ndiagnose = [[\"@BED@/bin/why\"]]")

@@ -25,7 +25,7 @@ fn writing(ways: &[&str]) -> App {
     let write = "echo x > @BED@/writers/$$; echo scribble >> @BED@/app/data; echo $$ > @BED@/app/by-$$";
     let app = App::new()
         .script("scribble", &format!("while :; do {write}; sleep 0.005; done"))
-        .script("hop", &format!("{write}; rm -f @BED@/app/by-$$ @BED@/writers/$$; @BED@/bin/hop &"))
+        .script("hop", &format!("[ ${{1:-0}} -lt 5000 ] || exit\n{write}; rm -f @BED@/app/by-$$ @BED@/writers/$$\n@BED@/bin/hop $((${{1:-0}} + 1)) &"))
         .script(
             "install",
             &format!("echo 2.0.0 > @BED@/app/version\n{}\ntouch @BED@/started; sleep 300", starts.join("\n")),
@@ -34,8 +34,8 @@ fn writing(ways: &[&str]) -> App {
     app
 }
 
-/// Kills a run alone, some time after its writers were started, and lets `recover` settle it. Says which of the ways
-/// were still written in afterwards.
+/// Kills a run alone, some time after its writers were started, and lets `recover` settle it. Returns the writers that
+/// live afterwards.
 fn left_after_recover(app: &App, mut run: Child, after: Duration, told: &str) -> Vec<u32> {
     wait_until("the writers write", || app.bed.exists("started"));
     std::thread::sleep(after);
