@@ -11,7 +11,7 @@ use crate::context::{Context, Direction, default_timeout, run};
 use crate::error::{Error, Fault, Result};
 use crate::plan::{Expect, Prove};
 use crate::quiesce::Quiesce;
-use crate::resource::{Captured, Changes, Resource};
+use crate::resource::{Captured, Changes, Claim, Resource};
 use crate::step::Step;
 use crate::store::ObjectId;
 use crate::sys::process::Log;
