@@ -242,9 +242,8 @@ fn two_that_do_not_overlap_run_at_the_same_time_beside_prune_and_history() {
     let step = |tx: &str| {
         let shown: Value = serde_json::from_str(&app.run(&format!("show {tx} --json")).ends(0).out).unwrap();
         let line = shown["timeline"].as_array().unwrap().iter().find(|line| line["task"] == "apply add").unwrap();
-        let ended: jiff::Timestamp = line["at"].as_str().unwrap().parse().unwrap();
-        let took = Duration::from_secs_f64(line["took"].as_f64().unwrap());
-        (ended - took, ended)
+        let began: jiff::Timestamp = line["at"].as_str().unwrap().parse().unwrap();
+        (began, began + Duration::from_secs_f64(line["took"].as_f64().unwrap()))
     };
     let (one, two) = (step("one-1"), step("two-1"));
     assert!(one.0 < two.1 && two.0 < one.1, "their steps ran at the same time: {one:?} {two:?}");
