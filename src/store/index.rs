@@ -310,13 +310,14 @@ impl Index {
 /// name leads to `no such table`.
 fn wrong(error: rusqlite::Error, cannot: &str) -> Error {
     use rusqlite::ErrorCode::{
-        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, SystemIoFailure,
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
     };
     let code = error.sqlite_error_code();
     let said = Error::new(cannot).because(error);
     match code {
         Some(
-            CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | PermissionDenied | SystemIoFailure,
+            CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | PermissionDenied | ReadOnly
+            | SystemIoFailure,
         ) => said,
         _ => said.hint("`txupgrade store reindex` makes the index anew from the archives").fault(Fault::Damage),
     }
