@@ -234,6 +234,10 @@ impl<'a> Driver<'a> {
                 swept = false;
             }
         }
+        for error in self.world.sweep() {
+            self.world.ground.monitor.warn(&error.to_string());
+            swept = false;
+        }
         if let Err(error) = clear_holds(self.world.ground.dir, &self.tx) {
             self.world.ground.monitor.warn(&error.to_string());
         }
@@ -379,6 +383,17 @@ impl World<'_> {
         paths.retain(|path| path.symlink_metadata().is_ok());
         paths.dedup();
         paths
+    }
+
+    /// Lets each resource drop what it has left that is no path. Returns what could not be dropped.
+    fn sweep(&self) -> Vec<Error> {
+        let Ok(log) = process::Log::transient() else { return Vec::new() };
+        let stop = Stop::never();
+        let sweep = self.bound.resources.iter().map(|resource| {
+            let cx = self.context(&self.before(None), &resource.name, resource.line.as_deref(), &log, &stop);
+            resource.kind.sweep(&cx)
+        });
+        sweep.filter_map(Result::err).collect()
     }
 
     /// Whether something stands beside, or at the top of, what the transaction claimed; its directory's symlinks resolved.

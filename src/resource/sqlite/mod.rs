@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use self::copy::{Exactly, Integrity, check, examined, hash, take};
 use self::file::{Access, Attributes, Found, found, resolved};
-use self::fingerprint::Fingerprint;
 use self::look::{Open, Scratch, holder, open, side, with_database};
 use self::swap::Beside;
 use self::words::{command_of, damaged, in_words, is_damage, not_what_was_captured};
+use super::fingerprint::Fingerprint;
 use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, Told, What};
 use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
@@ -340,7 +340,7 @@ fn differences(path: &Path, facts: &Facts, cx: &Context<'_>) -> Result<Changes> 
         Found::File => {}
     }
     let live = with_database(path, &cx.tmp, |looked| {
-        match Fingerprint::of(&looked.connection, looked.log, &mut || cx.go_on()) {
+        match fingerprint::of(&looked.connection, looked.log, &mut || cx.go_on()) {
             Ok(print) => Ok(Ok(print?)),
             Err(error) if is_damage(&error) => Ok(Err(error.to_string())),
             Err(error) => Err(in_words(error, path)),
