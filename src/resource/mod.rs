@@ -6,6 +6,7 @@ mod contract_tests;
 mod fingerprint;
 mod path;
 mod pipe;
+mod postgres;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND, postgres::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {

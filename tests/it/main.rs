@@ -18,6 +18,7 @@ mod losses;
 mod machine;
 mod outside;
 mod points;
+mod postgres;
 mod power;
 mod readme;
 mod rules;
