@@ -90,6 +90,15 @@ pub(super) fn load(
     })
 }
 
+/// Runs `command` with its stdin from a file, which it may open anew as `/dev/stdin`, whoever it runs as.
+pub(super) fn load_file(cx: &Context<'_>, command: &Command, file: std::fs::File) -> Result<()> {
+    let account = command.user.as_ref().map(|user| user.expand(&cx.scope)).transpose()?;
+    if let Some(uid) = account.and_then(|account| crate::sys::process::uid_of(&account)) {
+        std::os::unix::fs::fchown(&file, Some(uid), None).or_say(|| "cannot lend what the program is to read")?;
+    }
+    run::piped(cx, command, default_timeout::STEP, Stdio::from(file), Stdio::null()).map(drop)
+}
+
 /// Runs `command` while `work` writes to its stdin and reads its stdout, here, so that it can run other programs
 /// meanwhile. The program has to end when its stdin does. The program's own failure is told first: it is why `work`
 /// finds nothing more to read.

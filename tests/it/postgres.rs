@@ -1,7 +1,10 @@
 //! The resource kind `postgres`, on servers of the tests' own (issue 5): what a half-run migration leaves is taken back to
 //! the row, wherever a restore was killed, and what cannot work is said in words before anything is changed.
 
+mod asked;
 mod cluster;
+mod killed;
+mod wrong;
 
 use crate::bed::Bed;
 use cluster::{Cluster, does};

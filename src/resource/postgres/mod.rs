@@ -4,6 +4,7 @@
 //! so is its fingerprint (see `print`); a dump is loaded into a database beside, fingerprinted there and compared before
 //! the live one is touched; then both change names in one transaction of the server (see `swap`).
 
+mod dump;
 mod print;
 mod probe;
 mod properties;
@@ -262,8 +263,7 @@ fn build(server: &Server<'_>, manifest: ObjectId, name: &str, present: &Present)
     swap::drop_beside(server, name)?;
     let say = |failure: Box<server::Failure>| failure.about(format!("cannot create the database `{name}`"));
     server.tell(&present.properties.create(name)).map_err(say)?;
-    let store = server.cx.store;
-    server.load(name, |sink| store.restore_stream(manifest, sink))?;
+    server.load(name, manifest)?;
     // Not before: they could stand in the way of the load.
     server.tell(&present.properties.give(name)).map_err(say)?;
     let loaded = server.look(name, |_, _, fingerprint| Ok(fingerprint))?;

@@ -126,7 +126,7 @@ pub(super) fn seen(answers: &mut dyn BufRead, go_on: &dyn Fn() -> Result<()>) ->
         }
     }
     let count = large.split_whitespace().next().unwrap_or("0").to_owned();
-    seen.settings.insert("large objects".to_owned(), format!("{count} ({})", short(&large)));
+    seen.settings.insert("large objects".to_owned(), format!("{count} ({})", &short(&large)[..8]));
     Ok(seen)
 }
 
@@ -142,7 +142,7 @@ fn strange() -> Error {
 
 /// The fingerprint, together with what `pg_dump --schema-only` wrote of the same snapshot.
 pub(super) fn fingerprint(seen: &Seen, schema: &str) -> Result<Fingerprint> {
-    const END: &str = "\n-- PostgreSQL database dump complete\n";
+    const END: &str = "\n--\n-- PostgreSQL database dump complete\n";
     let whole = schema.split_once(END).or_say(|| "the definitions that `pg_dump` wrote are not complete")?.0;
     let mut print = Fingerprint { settings: seen.settings.clone(), ..Fingerprint::default() };
     let mut definitions: BTreeMap<(Sort, String), String> = BTreeMap::new();
@@ -251,4 +251,50 @@ pub(super) fn loose(print: &Fingerprint) -> Fingerprint {
 
 fn short(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_called_what_they_are() {
+        let name = |head: &str| named(head).map(|(sort, name)| format!("{sort:?} {name}")).unwrap_or_default();
+        assert_eq!(name("notes; Type: TABLE; Schema: public; Owner: app"), "Table public.notes");
+        assert_eq!(name("a b; Type: TABLE; Schema: x; Owner: app; Tablespace: fast"), "Table x.a b");
+        assert_eq!(name("t t_pkey; Type: CONSTRAINT; Schema: x; Owner: app"), "Other constraint x.t t_pkey");
+        assert_eq!(name("hstore; Type: EXTENSION; Schema: -; Owner: -"), "Other extension hstore");
+        assert_eq!(name("TABLE t; Type: ACL; Schema: x; Owner: app"), "Other grants on table x.t");
+        let search = "TEXT SEARCH CONFIGURATION plain; Type: COMMENT; Schema: x; Owner: app";
+        assert_eq!(name(search), "Other comment on text search configuration x.plain");
+    }
+
+    #[test]
+    fn what_a_load_writes_differently_is_the_same_loosely() {
+        let before = "CHECK (((a)::text = ANY ((ARRAY['x'::character varying, 'y'::character varying])::text[])))";
+        let after = "CHECK (((a)::text = ANY (ARRAY[('x'::character varying)::text, ('y'::character varying)::text])))";
+        let other = "CHECK (((a)::text = ANY ((ARRAY['x'::character varying, 'z'::character varying])::text[])))";
+        let halves = |text: &str| twice(text, "").split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let (before, after, other) = (halves(before), halves(after), halves(other));
+        assert_eq!(before.0, after.0);
+        assert_ne!(before.1, after.1);
+        assert_ne!(before.0, other.0);
+        let loosely = |text: &str| halves(text).0;
+        assert_eq!(loosely("n; Type: ACL; x\nGRANT A;\nGRANT B;"), loosely("n; Type: ACL; x\nGRANT B;\nGRANT A;"));
+        assert_ne!(loosely("A\nB"), loosely("B\nA"));
+    }
+
+    #[test]
+    fn definitions_that_break_off_are_no_definitions() {
+        let seen = Seen::default();
+        let head = "--\n-- Name: t; Type: TABLE; Schema: public; Owner: app\n--\n\nCREATE TABLE public.t ();\n";
+        let whole = format!(
+            "SET x;\n\n{head}\n\nSET default_tablespace = '';\n\n--\n-- PostgreSQL database dump complete\n--\n"
+        );
+        let print = fingerprint(&seen, &whole).unwrap();
+        assert_eq!(print.tables.keys().collect::<Vec<_>>(), ["public.t"]);
+        let without = whole.replace("\n\nSET default_tablespace = '';", "");
+        assert_eq!(fingerprint(&seen, &without).unwrap(), print, "what is set for the next entry is not this one's");
+        assert!(fingerprint(&seen, whole.trim_end_matches("complete\n--\n")).is_err());
+    }
 }

@@ -92,14 +92,17 @@ impl Properties {
     /// Makes an empty database called `name`.
     pub(super) fn create(&self, name: &str) -> String {
         let mut sql = format!(
-            "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {} TABLESPACE {}",
+            "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {}",
             ident(name),
             ident(&self.owner),
             literal(&self.encoding),
             literal(&self.collate),
             literal(&self.ctype),
-            ident(&self.tablespace),
         );
+        // To name the one that it is in anyway takes a right of its own.
+        if self.tablespace != "pg_default" {
+            sql += &format!(" TABLESPACE {}", ident(&self.tablespace));
+        }
         let (provider, key) = match self.provider.as_deref() {
             Some("i") => ("icu", "ICU_LOCALE"),
             Some("b") => ("builtin", "BUILTIN_LOCALE"),
@@ -184,6 +187,46 @@ fn elements(list: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn properties() -> Properties {
+        Properties {
+            owner: "a\"pp".to_owned(),
+            encoding: "UTF8".to_owned(),
+            collate: "C".to_owned(),
+            ctype: "C".to_owned(),
+            provider: None,
+            locale: None,
+            rules: None,
+            tablespace: "pg_default".to_owned(),
+            limit: -1,
+            template: false,
+            comment: None,
+            grants: None,
+            settings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_database_is_created_in_the_words_of_its_servers_version() {
+        let of = |provider: &str, locale: &str| Properties {
+            provider: Some(provider.to_owned()),
+            locale: Some(locale.to_owned()).filter(|locale| !locale.is_empty()),
+            ..properties()
+        };
+        let fast = Properties { tablespace: "fast".to_owned(), ..properties() };
+        let all = [properties(), of("c", ""), of("i", "de-DE"), of("b", "C.UTF-8"), fast];
+        let common =
+            "CREATE DATABASE \"x\" TEMPLATE template0 OWNER \"a\"\"pp\" ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'";
+        let told: Vec<String> = all.iter().map(|it| it.create("x").replace(common, "…")).collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        …;
+        … LOCALE_PROVIDER libc;
+        … LOCALE_PROVIDER icu ICU_LOCALE 'de-DE';
+        … LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8';
+        … TABLESPACE "fast";
+        "#);
+        assert_eq!(properties().give("x"), "");
+    }
 
     #[test]
     fn a_list_of_names_is_taken_apart() {

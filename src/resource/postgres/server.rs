@@ -1,21 +1,18 @@
 //! The server of a database: asked with its own client, from another database of it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::print::{self, Seen};
 use super::tools;
 use super::url::{Url, url};
-use super::words::{self, Complaint, code, literal};
-use crate::context::{Context, default_timeout};
+use super::words::{self, Complaint};
+use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{self, Command, Program, Template};
-use crate::resource::fingerprint::Fingerprint;
 use crate::resource::pipe;
 
 /// How the plan says to reach it.
@@ -30,12 +27,12 @@ pub(super) struct Way {
 /// A server that answers.
 pub(super) struct Server<'a> {
     pub(super) cx: &'a Context<'a>,
-    way: &'a Way,
+    pub(super) way: &'a Way,
     url: Url,
     /// Where its tools are; empty: on the PATH.
-    bin: PathBuf,
+    pub(super) bin: PathBuf,
     /// The address of a database to rename others from.
-    maintenance: String,
+    pub(super) maintenance: String,
     pub(super) about: About,
     /// The database that this is all about.
     pub(super) database: String,
@@ -67,7 +64,7 @@ impl Failure {
     pub(super) fn about(self, statement: impl Into<String>) -> Error {
         match self.complaint.text.is_empty() {
             true => self.error.within(statement),
-            false => Error::new(statement).because(&self.complaint.text).fault(self.error.fault),
+            false => Error { statement: statement.into(), ..self.error },
         }
     }
 }
@@ -199,7 +196,7 @@ impl<'a> Server<'a> {
     }
 
     /// What a program that failed has said since `before`.
-    fn failure(&self, error: Error, before: usize) -> Failure {
+    pub(super) fn failure(&self, error: Error, before: usize) -> Failure {
         let said = self.cx.said.borrow();
         let complaint = words::complaint(self.cx.log.masked(said.get(before..).unwrap_or_default()).as_str());
         let complaint = complaint.unwrap_or_default();
@@ -212,7 +209,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn client(&self, address: &str, more: &[&str]) -> Command {
+    pub(super) fn client(&self, address: &str, more: &[&str]) -> Command {
         let fixed = ["-XqAtw", "-vON_ERROR_STOP=1", "-vVERBOSITY=verbose"];
         let address = format!("--dbname={address}");
         let words = fixed.iter().chain(more).map(|word| (*word).to_owned()).chain([address]);
@@ -221,7 +218,7 @@ impl<'a> Server<'a> {
         command
     }
 
-    fn command(&self, name: &str, bin: PathBuf, words: Vec<String>) -> Command {
+    pub(super) fn command(&self, name: &str, bin: PathBuf, words: Vec<String>) -> Command {
         let mut env: BTreeMap<String, plan::Value> = [
             // What the tools say themselves is judged.
             ("LC_ALL", "C"),
@@ -245,110 +242,6 @@ impl<'a> Server<'a> {
             timeout: self.way.timeout,
             exit: vec![0],
         }
-    }
-
-    /// Fingerprints a database; `also` runs while the snapshot that it is of is held, and is given its name.
-    pub(super) fn look<T>(&self, database: &str, also: impl FnOnce(&str, Seen, Fingerprint) -> Result<T>) -> Result<T> {
-        let address = self.at(database);
-        let mut holder = self.client(&address, &[]);
-        // It lasts as long as all that happens meanwhile.
-        holder.timeout = Some(self.way.timeout.unwrap_or(default_timeout::STEP) * 3);
-        let before = self.cx.said.borrow().len();
-        let looked = pipe::beside(self.cx, &holder, |script: &mut dyn Write, answers: &mut dyn BufRead| {
-            let asked = script.write_all(print::script().as_bytes()).and_then(|()| script.flush());
-            asked.or_say(|| "cannot ask psql")?;
-            let snapshot = print::snapshot(answers)?;
-            let schema = self.dump(database, &snapshot, &["--schema-only", "--encoding=UTF8"], |source| {
-                let mut text = Vec::new();
-                source.read_to_end(&mut text).or_say(|| "cannot read what pg_dump says")?;
-                Ok(String::from_utf8_lossy(&text).into_owned())
-            });
-            // A failure that is not the session's own is kept apart.
-            let schema = match schema {
-                Ok(schema) => schema,
-                Err(error) => return Ok(Err(error)),
-            };
-            let seen = print::seen(answers, &|| self.cx.go_on())?;
-            let fingerprint = print::fingerprint(&seen, &schema)?;
-            Ok(also(&snapshot, seen, fingerprint))
-        });
-        looked.unwrap_or_else(|error| {
-            let failure = self.failure(error, before);
-            Err(match failure.complaint.code == code::LOCKED {
-                true => self.locked(database, failure),
-                false => failure.about(format!("cannot read the database `{database}`")),
-            })
-        })
-    }
-
-    /// Runs `pg_dump` on a snapshot of a database.
-    pub(super) fn dump<T: Send>(
-        &self,
-        database: &str,
-        snapshot: &str,
-        more: &[&str],
-        work: impl FnOnce(&mut dyn Read) -> Result<T> + Send,
-    ) -> Result<T> {
-        let mut words = vec![
-            format!("--dbname={}", self.at(database)),
-            format!("--snapshot={snapshot}"),
-            format!("--lock-wait-timeout={}", print::PATIENCE),
-            "--no-password".to_owned(),
-            // A subscription that is restored would be a second one of the same slot.
-            "--no-subscriptions".to_owned(),
-        ];
-        words.extend(more.iter().map(|word| (*word).to_owned()));
-        let command = self.command("pg_dump", self.bin.clone(), words);
-        let before = self.cx.said.borrow().len();
-        pipe::dump(self.cx, &command, work)
-            .map_err(|error| self.in_words(error, before, format!("cannot dump the database `{database}`")))
-    }
-
-    /// Loads a dump into a database.
-    pub(super) fn load(&self, database: &str, work: impl FnOnce(&mut dyn Write) -> Result<u64> + Send) -> Result<()> {
-        let words = ["--exit-on-error", "--no-password"].map(str::to_owned).into_iter();
-        let words = words.chain([format!("--dbname={}", self.at(database))]).collect();
-        let mut command = self.command("pg_restore", self.bin.clone(), words);
-        // The rename that puts it in place waits for all of it to be on disk.
-        command.env.insert("PGOPTIONS".to_owned(), literal_value("-c synchronous_commit=off"));
-        let before = self.cx.said.borrow().len();
-        pipe::load(self.cx, &command, work)
-            .map_err(|error| self.in_words(error, before, format!("cannot load the dump of `{}`", self.database)))
-    }
-
-    /// The failure of a tool: what it said, else what became of it.
-    fn in_words(&self, error: Error, before: usize, statement: String) -> Error {
-        // The full disk of the store is told first, and the dump's complaint about its pipe is none.
-        if error.is_no_room() {
-            return error.within(statement);
-        }
-        self.failure(error, before).about(statement)
-    }
-
-    /// Who holds the lock that was waited for.
-    fn locked(&self, database: &str, failure: Failure) -> Error {
-        let holders = format!(
-            "SELECT DISTINCT ON (a.pid) json_build_array(a.pid, a.usename, a.application_name, left(a.query, 80))
-             FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database
-             WHERE d.datname = {} AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
-               AND l.relation >= 16384;",
-            literal(database)
-        );
-        let mut error = Error::new(format!("cannot read the database `{database}`: a table in it is locked"))
-            .fault(failure.error.fault);
-        for row in self.rows(&self.maintenance, &holders).unwrap_or_default() {
-            let Ok((pid, user, application, query)) = serde_json::from_value::<(u32, String, String, String)>(row)
-            else {
-                continue;
-            };
-            error = error
-                .because(self.cx.log.masked(&format!(
-                    "session {pid} (role `{user}`, application `{application}`) holds it: {}",
-                    one_line(&query)
-                )))
-                .hint(format!("stop what it belongs to, or end it: SELECT pg_terminate_backend({pid})"));
-        }
-        if error.causes.is_empty() { error.because(failure.complaint.text) } else { error }
     }
 }
 
@@ -378,6 +271,6 @@ pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn literal_value(text: &str) -> plan::Value {
+pub(super) fn literal_value(text: &str) -> plan::Value {
     plan::Value::Plain(Template::literal(text))
 }

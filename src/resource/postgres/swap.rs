@@ -5,7 +5,7 @@
 
 use super::server::{Answer, Failure, Server, one_line};
 use super::words::{code, ident, literal};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The names of databases beside the live one.
 pub(super) struct Beside {
@@ -70,7 +70,7 @@ pub(super) fn drop_beside(server: &Server<'_>, name: &str) -> Result<()> {
 /// Puts `new` (or nothing) in the place of the live database, which is kept aside.
 pub(super) fn put_in_place(server: &Server<'_>, beside: &Beside, new: Option<&str>) -> Result<()> {
     let live = &server.database;
-    let say = |error: Error| error.within(format!("cannot put the database `{live}` back in its place"));
+    let say = |failure: Box<Failure>| failure.about(format!("cannot put the database `{live}` back in its place"));
     let mut renames = String::new();
     let is_there = is_open(server, live)?.is_some();
     if is_there {
@@ -79,7 +79,7 @@ pub(super) fn put_in_place(server: &Server<'_>, beside: &Beside, new: Option<&st
         let displaced = displaced.expect("there are more numbers than databases");
         renames += &format!("ALTER DATABASE {} RENAME TO {};\n", ident(live), ident(&displaced));
         let close = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false;", ident(live));
-        server.tell(&close).map_err(|failure| say(failure.error))?;
+        server.tell(&close).map_err(say)?;
     }
     if let Some(new) = new {
         renames += &format!("ALTER DATABASE {} RENAME TO {};\n", ident(new), ident(live));
@@ -89,7 +89,7 @@ pub(super) fn put_in_place(server: &Server<'_>, beside: &Beside, new: Option<&st
         if is_there {
             let _ = server.tell(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true;", ident(live)));
         }
-        say(failure.error)
+        say(failure)
     })
 }
 

@@ -20,17 +20,15 @@ pub(super) mod code {
     pub(in super::super) const ENDED: &str = "TXU01";
 }
 
-/// The first complaint in what a tool wrote to stderr.
+/// What a tool that failed complains of in what it wrote to stderr: psql stops at it; the others go on.
 pub(super) fn complaint(said: &str) -> Option<Complaint> {
     let lines = || said.lines().map(str::trim_end);
     // psql, told to be verbose: `ERROR:  42P01: relation "x" does not exist`, whatever the word for error is.
-    let coded = lines().find_map(|line| {
-        let (_, rest) = line.split_once(":  ")?;
+    let coded = lines().rev().find_map(|line| {
+        let (_, rest) = line.split_once(":  ").filter(|(word, _)| !["NOTICE", "WARNING"].contains(word))?;
         let (code, text) = rest.split_once(": ")?;
         let is_code = code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-        // Notices and warnings have some too.
-        (is_code && !["00", "01", "02"].contains(&&code[..2]))
-            .then(|| Complaint { code: code.to_owned(), text: text.to_owned() })
+        is_code.then(|| Complaint { code: code.to_owned(), text: text.to_owned() })
     });
     let tools = ["psql: error: ", "pg_dump: error: ", "pg_restore: error: "];
     let plain = lines().find_map(|line| {
@@ -89,7 +87,7 @@ mod tests {
     #[test]
     fn what_the_tools_say_is_understood() {
         let found = |said: &str| complaint(said).map(|it| (it.code, it.text)).unwrap_or_default();
-        let (code, text) = found("NOTICE:  00000: hm\nERROR:  42P01: relation \"nope\" does not exist\nLINE 1: x\n");
+        let (code, text) = found("WARNING:  25001: hm\nERROR:  42P01: relation \"nope\" does not exist\nLINE 1: x\n");
         assert_eq!((code.as_str(), text.as_str()), ("42P01", "relation \"nope\" does not exist"));
         let (code, text) = found("FEHLER:  55P03: Anfrage wird abgebrochen\nLOCATION:  x, y.c:1\n");
         assert_eq!((code.as_str(), text.as_str()), ("55P03", "Anfrage wird abgebrochen"));

@@ -64,9 +64,16 @@ impl Cluster {
         );
     }
 
-    #[allow(dead_code)]
     pub fn stop(&self) {
         does(self.own("pg_ctl").args(["-w", "-m", "immediate", "-D"]).arg(self.dir().join("data")).arg("stop"));
+    }
+
+    /// Whoever comes as `role` has to say a password.
+    pub fn ask_for_passwords(&self, role: &str) {
+        let path = self.dir().join("data/pg_hba.conf");
+        let rules = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("local all {role} scram-sha-256\n{rules}")).unwrap();
+        does(self.own("pg_ctl").arg("-D").arg(self.dir().join("data")).arg("reload"));
     }
 
     /// The address of a database, as `role`.
@@ -118,7 +125,6 @@ impl Cluster {
     }
 
     /// What was said to a person, with what differs from run to run masked.
-    #[allow(dead_code)]
     pub fn told(&self, said: &Said, bed: &Bed) -> String {
         let text = said.told(bed).replace(self.dir().to_str().unwrap(), "PG");
         let text = regex::Regex::new(r"(session |pg_terminate_backend\()\d+").unwrap().replace_all(&text, "${1}PID");
