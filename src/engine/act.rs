@@ -403,7 +403,7 @@ impl World<'_> {
             }
             done => done,
         }?;
-        if !resource.kind.precaptures() {
+        if !resource.kind.is_files() {
             // Programs of its own may have run.
             self.ground.store.forget_compared();
         }

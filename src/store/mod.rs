@@ -76,7 +76,7 @@ pub use live::resolved;
 pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
-pub use side::{is_side_name, side_name, side_paths, sweep};
+pub use side::{is_side_name, side_name, side_paths};
 pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
