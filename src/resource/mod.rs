@@ -73,6 +73,12 @@ pub trait Resource: Send + Sync {
         false
     }
 
+    /// Whether capturing it takes all cores and the whole disk: then it is not captured beside another of that sort. What
+    /// waits for a server or for a program can be.
+    fn fills_the_machine(&self) -> bool {
+        false
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
         false

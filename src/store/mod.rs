@@ -106,6 +106,8 @@ pub struct Store {
     mended: AtomicBool,
     /// What could not be read then: the first of it.
     unreadable: Mutex<Vec<String>>,
+    /// Held while what was written is read back: what one proof has read the next need not read again.
+    proving: Mutex<()>,
 }
 
 impl Store {
@@ -129,6 +131,7 @@ impl Store {
             compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
+            proving: Mutex::default(),
         })
     }
 
@@ -148,6 +151,7 @@ impl Store {
             compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
+            proving: Mutex::default(),
         }))
     }
 

@@ -21,6 +21,7 @@ mod points;
 mod power;
 mod readme;
 mod rules;
+mod together;
 mod tree;
 mod upkeep;
 mod wrong;
