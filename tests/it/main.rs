@@ -8,6 +8,7 @@ mod boot;
 mod capture;
 mod command_line;
 mod damage;
+mod databases;
 mod disk;
 mod fidelity;
 mod full;
