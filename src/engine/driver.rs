@@ -64,7 +64,8 @@ impl<'a> Driver<'a> {
         Runner { pid, start, boot_id }
     }
 
-    /// Journals an event, durably, and goes on from it.
+    /// Journals an event, durably, and goes on from it. What could not be written down durably may be in the journal all the
+    /// same (`Fault::Left`): only `recover`, which reads it anew, can tell.
     pub fn append(&mut self, event: Event) -> Result<()> {
         let next = self
             .state
@@ -74,7 +75,7 @@ impl<'a> Driver<'a> {
         if settles_live(&event) && self.state.itinerary().purpose != Purpose::Snapshot {
             self.world.sync()?;
         }
-        self.journal.append(&self.tx, &event)?;
+        self.journal.append(&self.tx, &event).map_err(|error| error.fault(Fault::Left))?;
         self.state = next;
         if let Some(line) = headline(&event) {
             self.world.ground.monitor.said(&self.tx, &line);
