@@ -209,6 +209,7 @@ struct Answer {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    crate::sys::memory::give_back_large_buffers();
     let arguments: Vec<OsString> = env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
