@@ -81,7 +81,8 @@ fn where_blocks_can_be_shared_only_what_changed_is_written() {
         rustix::fs::fallocate(&file, flags, 9 << 20, 1 << 20).unwrap();
         assert!(large.metadata().unwrap().blocks() * 512 < SIZE as u64);
     };
-    let changes: [(&str, &dyn Fn(&Path)); 3] = [("longer", &longer), ("shorter", &shorter), ("holed", &holed)];
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [("longer", longer), ("shorter", shorter), ("holed", holed)];
     for (what, change) in changes {
         let seen = brought_back(Kind::Xfs, change);
         assert_eq!(seen.clones, ["0"], "{what}");
