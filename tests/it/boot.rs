@@ -5,6 +5,7 @@
 //! after its server answers and before the application starts.
 
 mod node;
+mod timer;
 
 use node::Node;
 
