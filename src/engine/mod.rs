@@ -11,6 +11,7 @@ mod flatten;
 mod forecast;
 mod home;
 mod trust;
+mod version;
 mod world;
 
 pub use act::manifest_of;

@@ -6,6 +6,7 @@
 mod bed;
 mod boot;
 mod capture;
+mod clones;
 mod command_line;
 mod damage;
 mod disk;
