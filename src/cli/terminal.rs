@@ -66,13 +66,26 @@ impl Inner {
         }
     }
 
-    /// How long the task took, in eight columns.
+    /// How long the task took, in eight columns. Of others that are still under way one has the bar next.
     fn ended(&mut self, tx: &TxId, task: &str) -> String {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        let drawn = self.bar.take().inspect(ProgressBar::finish_and_clear).is_some();
         let began = self.began.remove(&(tx.clone(), task.to_owned()));
+        let other = self.began.keys().map(|(_, task)| task).min().cloned();
+        if let Some(other) = other.filter(|_| drawn) {
+            self.draw(&words::clean(&other));
+        }
         format!("{:>8}", began.map(|began| words::span(began.elapsed())).unwrap_or_default())
+    }
+
+    /// Draws a bar for a task.
+    fn draw(&mut self, task: &str) {
+        self.bar.take().inspect(ProgressBar::finish_and_clear);
+        self.about = task.to_owned();
+        let bar = ProgressBar::with_draw_target(None, screen());
+        bar.set_style(spinner());
+        bar.set_message(self.about.clone());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        self.bar = Some(bar);
     }
 }
 
@@ -82,11 +95,7 @@ impl Monitor for Terminal {
         inner.began.insert((tx.clone(), task.to_owned()), Instant::now());
         inner.about = words::clean(task).into_owned();
         if self.bars == Bars::Drawn {
-            let bar = ProgressBar::with_draw_target(None, screen());
-            bar.set_style(spinner());
-            bar.set_message(inner.about.clone());
-            bar.enable_steady_tick(Duration::from_millis(100));
-            inner.bar = Some(bar);
+            inner.draw(&words::clean(task));
         }
     }
 
@@ -128,7 +137,10 @@ impl Monitor for Terminal {
             inner.about = words::clean(what).into_owned();
             inner.bar = Some(ProgressBar::with_draw_target(None, screen()));
         }
-        let Some(bar) = &inner.bar else { return };
+        // Of several tasks under way, the one that the bar is about.
+        let Some(bar) = inner.bar.as_ref().filter(|_| inner.began.len() < 2 || inner.about.contains(what)) else {
+            return;
+        };
         if total > 0 && bar.length() != Some(total) {
             bar.set_style(measured());
             bar.set_length(total);

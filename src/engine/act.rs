@@ -3,6 +3,8 @@
 //! A task reads what earlier ones returned from the folded state and from nothing else, so that a task of a recovered
 //! transaction cannot be told from one of a live transaction.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use super::bind::Instance;
 use super::flatten::{ROOM, SNAPSHOT, VERSION, of_quiesce, of_resource, of_step};
 use super::world::{Moment, World};
@@ -39,7 +41,7 @@ impl World<'_> {
             self.ground.store.forget_compared();
         }
         let rechecked = task.action == Action::Recheck;
-        self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
+        self.lock_restored().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task, state)?, stop };
         let acted = self.act_on(&job).and_then(|output| {
             // The journal is about to say that it is done, and a power cut must not take it back.
@@ -97,6 +99,10 @@ impl World<'_> {
         }
     }
 
+    fn lock_restored(&self) -> MutexGuard<'_, Option<(String, ObjectId)>> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn cx<'c>(&'c self, job: &'c Job<'_>, subject: &str, line: Option<&str>) -> Context<'c> {
         self.context(&job.moment, subject, line, &job.log, job.stop)
     }
@@ -106,7 +112,7 @@ impl World<'_> {
         found.ok_or_else(|| Error::new(format!("the plan has no step `{name}`")))
     }
 
-    fn resource(&self, name: &str) -> Result<&Instance<dyn Resource>> {
+    pub(super) fn resource(&self, name: &str) -> Result<&Instance<dyn Resource>> {
         let found = self.bound.resources.iter().find(|resource| resource.name == name);
         found.ok_or_else(|| Error::new(format!("the plan has no resource `{name}`")))
     }
@@ -339,11 +345,11 @@ impl World<'_> {
             }
             done => done,
         }?;
-        if !resource.kind.precaptures() {
+        if !resource.kind.is_files() {
             // Programs of its own may have run.
             self.ground.store.forget_compared();
         }
-        *self.restored.borrow_mut() = Some((resource.name.to_string(), manifest));
+        *self.lock_restored() = Some((resource.name.to_string(), manifest));
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
             1 => "1 item put back".to_owned(),
@@ -360,7 +366,7 @@ impl World<'_> {
                 .ok_or_else(|| Error::new(format!("`{name}` was not captured")))?,
         };
         // A restore ends with an empty diff.
-        if self.restored.borrow_mut().take().is_some_and(|restored| restored == (name.to_owned(), manifest)) {
+        if self.lock_restored().take().is_some_and(|restored| restored == (name.to_owned(), manifest)) {
             return Ok(Output::note("as it was"));
         }
         let changes = resource.kind.diff(&self.cx(job, name, resource.line.as_deref()), manifest)?;

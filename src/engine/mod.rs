@@ -10,6 +10,8 @@ mod driver;
 mod flatten;
 mod forecast;
 mod home;
+mod ledger;
+mod together;
 mod trust;
 mod version;
 mod world;

@@ -6,15 +6,12 @@
 //! one, of another dump, which must then be the same byte for byte for the same content. That it is so is proved
 //! before the first step, not found out on the way back.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
-use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, Told, What};
+use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, What, pipe};
 use crate::context::{Context, Direction, default_timeout, run};
 use crate::error::{Error, OrSay, Result};
 use crate::plan::{Command, Fields, Program};
@@ -73,7 +70,7 @@ impl Resource for Programs {
             at: clock::now(),
             facts: serde_json::to_value(facts).or_say(|| "cannot write down the fingerprint")?,
         };
-        let mut captured = self.dump_into(cx, |source| cx.store.capture_stream(head, source))?;
+        let mut captured = pipe::dump(cx, self.dump()?, |source| cx.store.capture_stream(head, source))?;
         if captured.bytes == 0 {
             captured.warnings.push(format!("the dump of `{}` is empty", cx.subject));
         }
@@ -111,7 +108,8 @@ impl Resource for Programs {
             _ => {
                 let (mut was, mut is) = (blake3::Hasher::new(), blake3::Hasher::new());
                 let had = cx.store.restore_stream(manifest, &mut was)?;
-                let has = self.dump_into(cx, |source| io::copy(source, &mut is).or_say(|| "cannot read the dump"))?;
+                let has =
+                    pipe::dump(cx, self.dump()?, |source| io::copy(source, &mut is).or_say(|| "cannot read the dump"))?;
                 if was.finalize() == is.finalize() {
                     return Ok(Changes::default());
                 }
@@ -126,7 +124,7 @@ impl Resource for Programs {
         if changes.is_empty() {
             return Ok(changes);
         }
-        self.load_from(cx, |sink| cx.store.restore_stream(manifest, sink))?;
+        pipe::load(cx, self.load()?, |sink| cx.store.restore_stream(manifest, sink))?;
         match self.diff(cx, manifest)?.items.first() {
             None => Ok(changes),
             Some(left) => Err(Error::new(format!("`{}` was loaded and still differs", cx.subject))
@@ -150,100 +148,6 @@ impl Programs {
             Some(command) => Ok(Some(run::command(cx, command, default_timeout::STEP)?.text)),
             None => Ok(None),
         }
-    }
-
-    /// Runs the dump and gives its output to `work`, in a thread of its own. The first thing that failed is told.
-    fn dump_into<T: Send>(&self, cx: &Context<'_>, work: impl FnOnce(&mut dyn Read) -> Result<T> + Send) -> Result<T> {
-        let dump = self.dump()?;
-        let (reader, writer) = io::pipe().or_say(|| "cannot make a pipe")?;
-        let ended = AtomicBool::new(false);
-        std::thread::scope(|threads| {
-            let ended = &ended;
-            // The reader goes with the thread: when the work fails the dump finds its pipe closed and ends.
-            let mut source = Told::new(Drain { pipe: reader, ended }, cx, 0);
-            let reading = threads.spawn(move || work(&mut source));
-            let ran = run::piped(cx, dump, default_timeout::STEP, Stdio::null(), Stdio::from(writer));
-            ended.store(true, Ordering::Release);
-            let done = reading.join().unwrap_or_else(|_| Err(Error::new("reading the dump ended unexpectedly")));
-            match (ran, done) {
-                (Ok(_), done) => done,
-                (Err(failure), Ok(_)) => Err(failure),
-                // A full disk makes the dump fail too; the disk is the cause.
-                (Err(failure), Err(cause)) => Err(cause.because(failure)),
-            }
-        })
-    }
-
-    /// Runs the load with its input from `work`.
-    fn load_from(&self, cx: &Context<'_>, work: impl FnOnce(&mut dyn Write) -> Result<u64> + Send) -> Result<()> {
-        let load = self.load()?;
-        let (reader, writer) = io::pipe().or_say(|| "cannot make a pipe")?;
-        rustix::io::ioctl_fionbio(&writer, true).or_say(|| "cannot make a pipe")?;
-        let ended = AtomicBool::new(false);
-        std::thread::scope(|threads| {
-            let ended = &ended;
-            let writing = threads.spawn(move || work(&mut Feed { pipe: writer, ended }));
-            let ran = run::piped(cx, load, default_timeout::STEP, Stdio::from(reader), Stdio::null());
-            ended.store(true, Ordering::Release);
-            let done = writing.join().unwrap_or_else(|_| Err(Error::new("feeding the load ended unexpectedly")));
-            match (ran, done) {
-                (Ok(_), Ok(_)) => Ok(()),
-                (Ok(ran), Err(cause)) => {
-                    Err(Error::new(format!("`{}` ended before it had read everything", ran.shown)).because(cause))
-                }
-                (Err(failure), _) => Err(failure),
-            }
-        })
-    }
-}
-
-/// The output of a program, which is over when the program is, even if what it left running still holds the pipe.
-struct Drain<'a> {
-    pipe: PipeReader,
-    ended: &'a AtomicBool,
-}
-
-impl Read for Drain<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let a_while = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        loop {
-            let ended = self.ended.load(Ordering::Acquire);
-            let ready = poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], Some(&a_while));
-            match ready {
-                Ok(0) if ended => return Ok(0),
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return self.pipe.read(buffer),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-/// The input of a program, which nobody reads any more once the program is over, even if what it left running holds it.
-struct Feed<'a> {
-    /// Does not block.
-    pipe: PipeWriter,
-    ended: &'a AtomicBool,
-}
-
-impl Write for Feed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let a_while = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        loop {
-            match self.pipe.write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-            if self.ended.load(Ordering::Acquire) {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            // Whatever it says, the next write finds out.
-            let _ = poll(&mut [PollFd::new(&self.pipe, PollFlags::OUT)], Some(&a_while));
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -3,7 +3,9 @@
 mod command;
 #[cfg(test)]
 mod contract_tests;
+mod fingerprint;
 mod path;
+mod pipe;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -71,6 +73,12 @@ pub trait Resource: Send + Sync {
         false
     }
 
+    /// Whether capturing it takes all cores and the whole disk: then it is not captured beside another of that sort. What
+    /// waits for a server or for a program can be.
+    fn fills_the_machine(&self) -> bool {
+        false
+    }
+
     /// Whether capturing it ahead, while everything is still up, makes the capture proper shorter.
     fn precaptures(&self) -> bool {
         false
@@ -99,6 +107,12 @@ pub trait Resource: Send + Sync {
     /// Side copies and displaced ones that it may have left, to be removed once the transaction's end is durable.
     fn leftovers(&self, _cx: &Context<'_>) -> Result<Vec<PathBuf>> {
         Ok(Vec::new())
+    }
+
+    /// Drops what it has left that is no path, such as a displaced database, once the transaction's end is durable. Done again
+    /// it does nothing.
+    fn sweep(&self, _cx: &Context<'_>) -> Result<()> {
+        Ok(())
     }
 
     /// The answer of a query, one line per row, columns separated by tabs.

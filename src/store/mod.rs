@@ -77,7 +77,7 @@ pub use live::resolved;
 pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
-pub use side::{is_side_name, side_name, side_paths, sweep};
+pub use side::{is_side_name, side_name, side_paths};
 pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
@@ -107,6 +107,8 @@ pub struct Store {
     mended: AtomicBool,
     /// What could not be read then: the first of it.
     unreadable: Mutex<Vec<String>>,
+    /// Held while what was written is read back: what one proof has read the next need not read again.
+    proving: Mutex<()>,
 }
 
 impl Store {
@@ -130,6 +132,7 @@ impl Store {
             compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
+            proving: Mutex::default(),
         })
     }
 
@@ -149,6 +152,7 @@ impl Store {
             compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
+            proving: Mutex::default(),
         }))
     }
 

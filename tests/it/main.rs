@@ -22,6 +22,7 @@ mod points;
 mod power;
 mod readme;
 mod rules;
+mod together;
 mod tree;
 mod upkeep;
 mod wrong;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::fingerprint::{self, Fingerprint, Log};
+use super::fingerprint::{self, Log};
 use super::look::{BUSY, Looked, Missing, Open, Way, copy_file, log_of, open};
 use super::words::{by_whom, damaged, in_words};
 use crate::context::Context;
 use crate::error::{Error, OrSay, Result};
+use crate::resource::fingerprint::Fingerprint;
 
 /// Whether a copy is the live file byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub(super) fn examined(copy: &Path, path: &Path, cx: &Context<'_>) -> Result<(Fi
         Integrity::Bad(why) => return Err(damaged(path, &why)),
         Integrity::Unknown(why) => vec![format!("`{}` cannot be checked: {why}", path.display())],
     };
-    Ok((Fingerprint::of(&connection, log, &mut || cx.go_on()).map_err(say)??, warnings))
+    Ok((fingerprint::of(&connection, log, &mut || cx.go_on()).map_err(say)??, warnings))
 }
 
 pub(super) fn check(connection: &Connection, how: &str, path: &Path) -> Result<Integrity> {

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
-use serde::{Deserialize, Serialize};
 
-use crate::resource::{Change, What};
+use crate::resource::fingerprint::{Fingerprint, Table};
 
 /// Which log the header of a database asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,151 +20,57 @@ pub(super) enum Log {
     Rollback,
 }
 
-/// The fingerprint of a database.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Fingerprint {
-    /// By name.
-    pub(super) tables: BTreeMap<String, Table>,
-    /// Indexes, triggers and views: `index by_day` and the hash of its definition.
-    pub(super) objects: BTreeMap<String, String>,
-    /// `user_version`, `application_id`, `encoding`, `journal_mode`.
-    pub(super) settings: BTreeMap<String, String>,
-}
-
-/// The fingerprint of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Table {
-    /// The hash of its definition.
-    pub(super) schema: String,
-    pub(super) rows: u64,
-    /// The hash of all rows in their order, or why they cannot be read.
-    pub(super) content: String,
-}
-
-impl Fingerprint {
-    /// Reads the whole database. `go_on` is asked now and then and can end it. The caller says what the header asks
-    /// for: SQLite reads an immutable WAL database as if it were none.
-    pub(super) fn of<E>(
-        connection: &Connection,
-        log: Log,
-        go_on: &mut dyn FnMut() -> Result<(), E>,
-    ) -> rusqlite::Result<Result<Fingerprint, E>> {
-        let mut print = Fingerprint::default();
-        // One moment for all that follows, while others may write.
-        let at_once = connection.unchecked_transaction()?;
-        for setting in ["user_version", "application_id", "encoding"] {
-            let value = connection.query_row(&format!("PRAGMA main.{setting}"), [], |row| {
-                Ok(match row.get_ref(0)? {
-                    ValueRef::Integer(number) => number.to_string(),
-                    other => other.as_str().unwrap_or_default().to_owned(),
-                })
-            })?;
-            print.settings.insert(setting.to_owned(), value);
-        }
-        let mode = if log == Log::Ahead { "wal" } else { "rollback" };
-        print.settings.insert("journal_mode".to_owned(), mode.to_owned());
-        let mut kinds = BTreeMap::new();
-        let mut list = connection.prepare("SELECT name, type FROM pragma_table_list WHERE schema = 'main'")?;
-        let mut rows = list.query([])?;
-        while let Some(row) = rows.next()? {
-            kinds.insert(row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        }
-        let mut schema = connection.prepare("SELECT type, name, coalesce(sql, '') FROM main.sqlite_schema")?;
-        let mut rows = schema.query([])?;
-        while let Some(row) = rows.next()? {
-            let (kind, name, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let definition = short(blake3::hash(sql.as_bytes()));
-            if kind != "table" {
-                print.objects.insert(format!("{kind} {name}"), definition);
-                continue;
-            }
-            let is_virtual = kinds.get(&name).is_some_and(|kind| kind == "virtual");
-            let (rows, content) = match is_virtual {
-                true => (0, "virtual".to_owned()),
-                false => match content(connection, &name, go_on) {
-                    Ok(Ok(read)) => read,
-                    Ok(Err(ended)) => return Ok(Err(ended)),
-                    Err(error) if is_foreign(&error) => (0, format!("unreadable: {error}")),
-                    Err(error) => return Err(error),
-                },
-            };
-            print.tables.insert(name, Table { schema: definition, rows, content });
-        }
-        drop(rows);
-        at_once.finish()?;
-        Ok(Ok(print))
-    }
-
-    /// How `live` differs from this snapshot; `place` names the database as a whole.
-    pub(super) fn changes(&self, live: &Fingerprint, place: &str) -> Vec<Change> {
-        let mut items = Vec::new();
-        let settings: Vec<String> = self
-            .settings
-            .iter()
-            .filter_map(|(name, was)| {
-                let is = live.settings.get(name).filter(|is| *is != was)?;
-                Some(format!("{name} {was} -> {is}"))
+/// Reads the whole database. `go_on` is asked now and then and can end it. The caller says what the header asks
+/// for: SQLite reads an immutable WAL database as if it were none.
+pub(super) fn of<E>(
+    connection: &Connection,
+    log: Log,
+    go_on: &mut dyn FnMut() -> Result<(), E>,
+) -> rusqlite::Result<Result<Fingerprint, E>> {
+    let mut print = Fingerprint::default();
+    // One moment for all that follows, while others may write.
+    let at_once = connection.unchecked_transaction()?;
+    for setting in ["user_version", "application_id", "encoding"] {
+        let value = connection.query_row(&format!("PRAGMA main.{setting}"), [], |row| {
+            Ok(match row.get_ref(0)? {
+                ValueRef::Integer(number) => number.to_string(),
+                other => other.as_str().unwrap_or_default().to_owned(),
             })
-            .collect();
-        if !settings.is_empty() {
-            items.push(change(What::Changed, place, settings));
-        }
-        for (name, was) in &self.tables {
-            match live.tables.get(name) {
-                None => items.push(change(What::Removed, name, vec![more('-', was.rows)])),
-                Some(is) if is != was => items.push(change(What::Changed, name, was.details(is))),
-                Some(_) => {}
-            }
-        }
-        for (name, is) in &live.tables {
-            if !self.tables.contains_key(name) {
-                items.push(change(What::Added, name, vec![more('+', is.rows)]));
-            }
-        }
-        for (name, was) in &self.objects {
-            match live.objects.get(name) {
-                None => items.push(change(What::Removed, name, Vec::new())),
-                Some(is) if is != was => items.push(change(What::Changed, name, vec!["definition".to_owned()])),
-                Some(_) => {}
-            }
-        }
-        for name in live.objects.keys().filter(|name| !self.objects.contains_key(*name)) {
-            items.push(change(What::Added, name, Vec::new()));
-        }
-        items
+        })?;
+        print.settings.insert(setting.to_owned(), value);
     }
-
-    /// `3 tables, 17 rows`.
-    pub(super) fn in_words(&self) -> String {
-        let rows: u64 = self.tables.values().map(|table| table.rows).sum();
-        let plural = |count: u64, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-        format!("{}, {}", plural(self.tables.len() as u64, "table"), plural(rows, "row"))
+    let mode = if log == Log::Ahead { "wal" } else { "rollback" };
+    print.settings.insert("journal_mode".to_owned(), mode.to_owned());
+    let mut kinds = BTreeMap::new();
+    let mut list = connection.prepare("SELECT name, type FROM pragma_table_list WHERE schema = 'main'")?;
+    let mut rows = list.query([])?;
+    while let Some(row) = rows.next()? {
+        kinds.insert(row.get::<_, String>(0)?, row.get::<_, String>(1)?);
     }
-}
-
-impl Table {
-    fn details(&self, live: &Table) -> Vec<String> {
-        let mut details = Vec::new();
-        if self.schema != live.schema {
-            details.push("definition".to_owned());
+    let mut schema = connection.prepare("SELECT type, name, coalesce(sql, '') FROM main.sqlite_schema")?;
+    let mut rows = schema.query([])?;
+    while let Some(row) = rows.next()? {
+        let (kind, name, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let definition = short(blake3::hash(sql.as_bytes()));
+        if kind != "table" {
+            print.objects.insert(format!("{kind} {name}"), definition);
+            continue;
         }
-        match (self.rows, live.rows) {
-            (was, is) if is > was => details.push(more('+', is - was)),
-            (was, is) if is < was => details.push(more('-', was - is)),
-            _ if self.content != live.content => details.push("content".to_owned()),
-            _ => {}
-        }
-        details
+        let is_virtual = kinds.get(&name).is_some_and(|kind| kind == "virtual");
+        let (rows, content) = match is_virtual {
+            true => (0, "virtual".to_owned()),
+            false => match content(connection, &name, go_on) {
+                Ok(Ok(read)) => read,
+                Ok(Err(ended)) => return Ok(Err(ended)),
+                Err(error) if is_foreign(&error) => (0, format!("unreadable: {error}")),
+                Err(error) => return Err(error),
+            },
+        };
+        print.tables.insert(name, Table { schema: definition, rows, content });
     }
-}
-
-/// `+1 row`, `-12 rows`.
-fn more(sign: char, rows: u64) -> String {
-    format!("{sign}{rows} row{}", if rows == 1 { "" } else { "s" })
-}
-
-fn change(what: What, name: &str, details: Vec<String>) -> Change {
-    Change { what, name: name.to_owned(), details, secret: false }
+    drop(rows);
+    at_once.finish()?;
+    Ok(Ok(print))
 }
 
 /// Row count and hash of a table, in the order of its key.
