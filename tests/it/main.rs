@@ -16,6 +16,7 @@ mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod mysql;
 mod outside;
 mod points;
 mod power;
