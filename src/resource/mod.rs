@@ -4,6 +4,7 @@ mod command;
 #[cfg(test)]
 mod contract_tests;
 mod fingerprint;
+mod mysql;
 mod path;
 mod pipe;
 mod sqlite;
@@ -26,7 +27,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND, mysql::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {

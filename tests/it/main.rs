@@ -17,6 +17,7 @@ mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod mysql;
 mod outside;
 mod points;
 mod power;
