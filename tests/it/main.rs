@@ -20,6 +20,7 @@ mod machine;
 mod mysql;
 mod outside;
 mod points;
+mod postgres;
 mod power;
 mod readme;
 mod rules;
