@@ -7,6 +7,7 @@ mod fingerprint;
 mod mysql;
 mod path;
 mod pipe;
+mod postgres;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND, mysql::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND, postgres::KIND, mysql::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {
@@ -71,6 +72,12 @@ pub trait Resource: Send + Sync {
 
     /// Whether a capture or its proof writes all of it down once more for a while.
     fn copies(&self) -> bool {
+        false
+    }
+
+    /// Whether capturing it takes all cores and the whole disk: then it is not captured beside another of that sort. What
+    /// waits for a server or for a program can be.
+    fn fills_the_machine(&self) -> bool {
         false
     }
 

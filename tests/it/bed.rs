@@ -113,6 +113,24 @@ impl Bed {
     }
 }
 
+/// The same command in a mount table of its own, in which `mounts`, a line of shell, comes first.
+pub fn behind(mounts: &str, command: &Command) -> Command {
+    let mut behind = Command::new("unshare");
+    behind.args(["-m", "sh", "-c", &format!("{mounts} && exec \"$@\""), "sh"]);
+    behind.arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        behind.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => behind.env(name, value),
+            None => behind.env_remove(name),
+        };
+    }
+    behind.stdin(Stdio::null());
+    behind
+}
+
 impl Said {
     pub fn of(output: Output) -> Said {
         use std::os::unix::process::ExitStatusExt;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bed::Bed;
+use super::bed::{Bed, Said};
 
 /// A bed with an application of some size; each upgrade writes most of it anew.
 fn bed(policy: &str) -> Bed {
@@ -256,8 +256,13 @@ fn prune_and_reindex_are_alone_in_the_store() {
     sound(&bed);
     lock.unlock().unwrap();
     lock.lock().unwrap();
-    bed.run(&["store", "verify"]).ends(7);
-    bed.run(&["run", "app.toml"]).ends(7);
+    // Who shares it waits, and says so; in the end somebody else is named.
+    for arguments in [["store", "verify"], ["run", "app.toml"]] {
+        let mut impatient = bed.command(&arguments);
+        let said = Said::of(impatient.env("TXUPGRADE_TEST_PATIENCE_MS", "1500").output().unwrap()).ends(7);
+        assert!(said.err.starts_with("warning: waits, for the store is locked by another process"), "{}", said.err);
+        assert!(said.err.contains("error: the store is locked by "), "{}", said.err);
+    }
 }
 
 #[test]

@@ -449,7 +449,7 @@ fn a_journal_without_room_stops_everything_until_recover() {
       cause: cannot write to the journal `BED/state/journal.db`
       cause: database or disk is full
     hint: make some megabytes of room on the filesystem of `BED/state`, then `txupgrade recover` again
-    status 1
+    status 5
     shop-1 was interrupted; everything was rolled back and rechecked
     the chain is whole: 21 events of 1 transaction, ending in HASH
     "#);

@@ -27,13 +27,7 @@ const TICK: u64 = 10_000_000;
 
 /// How long a process may take to end by itself after TERM.
 fn grace() -> Duration {
-    if cfg!(debug_assertions)
-        && let Ok(text) = std::env::var("TXUPGRADE_TEST_GRACE_MS")
-        && let Ok(milliseconds) = text.parse()
-    {
-        return Duration::from_millis(milliseconds);
-    }
-    Duration::from_millis(if cfg!(test) { 400 } else { 10_000 })
+    clock::limit("TXUPGRADE_TEST_GRACE_MS", Duration::from_millis(if cfg!(test) { 400 } else { 10_000 }))
 }
 
 /// What is known of a program that was started: enough to find what it started.
