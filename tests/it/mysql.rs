@@ -1,7 +1,10 @@
 //! A schema of a MariaDB server with everything that a dump has to bring back (issue 5), each test on a server of its own.
 
+mod allowed;
+mod refused;
 mod server;
 
+use crate::bed::Said;
 use server::Server;
 
 /// An application that is up while the file is there, and its schema.
@@ -34,6 +37,12 @@ fn shop() -> Server {
     server.bed.write("plan.toml", PLAN);
     server.bed.write("up", "");
     server
+}
+
+/// A program in the way of the real one.
+fn in_the_way(server: &Server, name: &str, script: &str) -> String {
+    server.bed.script(&format!("bin/{name}"), script);
+    format!("{}:{}", server.bed.path("bin").display(), std::env::var("PATH").unwrap())
 }
 
 #[track_caller]
@@ -92,4 +101,83 @@ fn a_migration_that_dies_half_way_is_rolled_back_to_the_row() {
     server.bed.run(&["rollback", "--yes"]).ends(0);
     assert_same(&server.world(), &before);
     server.bed.run(&["diff", "shop-2"]).ends(0);
+}
+
+/// How txupgrade dies while a program of the restore runs.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// Before the program has done anything.
+    Before,
+    /// The program goes on by itself.
+    During,
+    /// The program reads half of its script and dies too.
+    Half,
+}
+
+/// A client in the way of the real one that counts, and kills who runs it at the turn that is asked for.
+fn lay_trap(server: &Server) {
+    server.bed.script(
+        "bin/mariadb",
+        r#"real() { exec /usr/bin/mariadb "$@"; }
+        [ -e @BED@/trap ] || real "$@"
+        read turn how < @BED@/trap
+        echo >> @BED@/turns
+        [ $(wc -l < @BED@/turns) = $turn ] || real "$@"
+        rm @BED@/trap
+        case $how in
+        Before) kill -9 $PPID; exit 1;;
+        During) kill -9 $PPID; real "$@";;
+        Half) cat > @BED@/input; head -c $(($(wc -c < @BED@/input) / 2)) @BED@/input | /usr/bin/mariadb "$@"; kill -9 $PPID; exit 1;;
+        esac"#,
+    );
+}
+
+/// An upgrade by hand that dies half-way, and its rollback, which is killed at that turn. How many turns it took.
+fn roll_back_killed(server: &Server, turn: usize, how: Death) -> usize {
+    let bed = &server.bed;
+    bed.run(&["begin", "plan.toml"]).ends(0);
+    let migration = std::fs::File::open(bed.path("migrate.sql")).unwrap();
+    assert!(!server.client().arg("shop").stdin(migration).output().unwrap().status.success());
+    bed.write("trap", &format!("{turn} {how:?}\n"));
+    bed.write("turns", "");
+    let path = format!("{}:{}", bed.path("bin").display(), std::env::var("PATH").unwrap());
+    let said = Said::of(bed.command(&["rollback"]).env("PATH", path).output().unwrap());
+    let turns = bed.read("turns").lines().count();
+    assert_eq!(said.status, if turns < turn { 0 } else { 137 }, "{}", said.err);
+    if turns >= turn {
+        let recovered = bed.run(&["recover"]);
+        // Killed before it had said that it turns back.
+        let open = recovered.status == 10;
+        if open { bed.run(&["rollback"]) } else { recovered }.ends(0);
+    }
+    turns
+}
+
+#[test]
+fn a_restore_that_is_killed_anywhere_is_carried_on() {
+    let server = shop();
+    lay_trap(&server);
+    server.bed.write("plan.toml", &format!("{PLAN}\n[policy]\nprove = \"read\"\n"));
+    let before = server.world();
+    let turns = roll_back_killed(&server, usize::MAX, Death::Before);
+    assert_same(&server.world(), &before);
+    let asked = std::env::var("TXUPGRADE_POINTS").unwrap_or_default();
+    let mut dice = crate::tree::Dice(u64::from(std::process::id()));
+    let points: Vec<(usize, Death)> =
+        (1..=turns).flat_map(|turn| [Death::Before, Death::During, Death::Half].map(|how| (turn, how))).collect();
+    let some = match asked.as_str() {
+        "all" => points.len(),
+        number => number.parse().unwrap_or(8).min(points.len()),
+    };
+    println!("{some} of {} deaths in {turns} turns", points.len());
+    let chosen = (0..some).map(|at| match some == points.len() {
+        true => points[at],
+        false => points[(dice.part() * points.len() as f64) as usize],
+    });
+    for (turn, how) in chosen.collect::<Vec<_>>() {
+        println!("turn {turn}, {how:?}");
+        roll_back_killed(&server, turn, how);
+        assert_same(&server.world(), &before);
+        assert!(server.bed.exists("up"));
+    }
 }

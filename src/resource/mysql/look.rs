@@ -228,14 +228,20 @@ pub(super) fn fingerprint(server: &Server<'_>, schema: &str, inventory: &Invento
     for (question, row) in questions.iter().zip(&rows) {
         question.answered(row, schema, &mut print).ok_or_else(|| not_understood(row))?;
     }
-    for (Granted { on, to }, privileges) in &inventory.grants {
-        let privileges: Vec<&str> = privileges.iter().map(String::as_str).collect();
-        print.objects.insert(format!("{GRANTS}{to} on {on}"), privileges.join(", "));
-    }
+    print.objects.extend(granted(&inventory.grants).objects);
     for table in print.tables.values_mut() {
         table.schema = short(&table.schema);
     }
     Ok(print)
+}
+
+/// A fingerprint of nothing but grants.
+pub(super) fn granted<'a>(grants: impl IntoIterator<Item = (&'a Granted, &'a BTreeSet<String>)>) -> Fingerprint {
+    let told = grants.into_iter().map(|(Granted { on, to }, privileges)| {
+        let privileges: Vec<&str> = privileges.iter().map(String::as_str).collect();
+        (format!("{GRANTS}{to} on {on}"), privileges.join(", "))
+    });
+    Fingerprint { objects: told.collect(), ..Fingerprint::default() }
 }
 
 /// What gives exactly one row.

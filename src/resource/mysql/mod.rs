@@ -54,7 +54,7 @@ struct MySql {
 
 /// What a manifest remembers.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Facts {
+struct Facts {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     absent: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,8 +84,15 @@ impl Facts {
 impl Resource for MySql {
     fn claims(&self, cx: &Context<'_>) -> Result<Vec<Claim>> {
         let access = self.access(cx)?;
-        let server = self.server(&access, cx)?;
-        Ok(vec![Claim::Thing(format!("database mysql {}/{}", server.identity, server.database))])
+        let claim = match self.server(&access, cx) {
+            Ok(server) => format!("database mysql {}/{}", server.identity, server.database),
+            // Before it is up, and in a plan that will be refused, it is known by how it is reached.
+            Err(_) => {
+                let way = access.option_file.map(|file| file.display().to_string()).unwrap_or_default();
+                format!("database mysql {way}/{}", self.database.expand(&cx.scope)?)
+            }
+        };
+        Ok(vec![Claim::Thing(claim)])
     }
 
     fn probe(&self, cx: &Context<'_>, _base: Option<ObjectId>) -> Result<Estimate> {
@@ -121,13 +128,14 @@ impl Resource for MySql {
                 facts: serde_json::to_value(facts).or_say(|| "cannot write down the fingerprint")?,
             })
         };
-        if !server.exists {
-            return cx.store.capture_facts(head(&Facts { absent: true, ..Facts::default() })?);
-        }
-        server.check_tools()?;
         let database = &server.database;
         let say = |error: Error| error.within(format!("cannot dump `{database}`"));
         let inventory = Inventory::of(&server, database).map_err(say)?;
+        let grants = inventory.grants.iter().map(|(granted, what)| (granted.clone(), what.clone())).collect();
+        if !server.exists {
+            return cx.store.capture_facts(head(&Facts { absent: true, grants, ..Facts::default() })?);
+        }
+        server.check_tools()?;
         let before = fingerprint(&server, database, &inventory).map_err(say)?;
         let definitions = Definitions::of(&server, &inventory).map_err(say)?;
         let Lengths { definitions: length, events } = definitions.lengths();
@@ -138,14 +146,14 @@ impl Resource for MySql {
             server: server.version.clone(),
             definitions: length,
             events,
-            grants: inventory.grants.iter().map(|(granted, what)| (granted.clone(), what.clone())).collect(),
+            grants,
             expires: expires.map(|(name, until)| (name.clone(), until.clone())).collect(),
         };
         let mut captured = dump::capture(&server, cx, &inventory, &definitions, head(&facts)?).map_err(say)?;
-        if let Some(change) = differences(&server, &facts)?.items.first() {
+        if let Some(change) = compare(&server, &facts)?.changes.items.first() {
             return Err(Error::new(format!("something still writes to `{database}`"))
                 .because(format!("while it was dumped {} changed: {}", change.name, change.details.join(", ")))
-                .hint("let a quiesce stop what uses it"));
+                .hint("let a quiesce stop what uses it; its own events stop with SET GLOBAL event_scheduler = OFF"));
         }
         captured.items = inventory.tables.len() as u64;
         Ok(captured)
@@ -174,7 +182,7 @@ impl Resource for MySql {
             loaded.map_err(|error| error.within(format!("the dump of `{}` cannot be loaded", server.database)))?;
         dropped?;
         let counts = |object: &str| !object.starts_with(GRANTS) && !object.starts_with(EVENT);
-        match compared(print, &loaded, counts) {
+        match tables_of(print, &loaded, counts) {
             Tables::Same => Ok(Some(print.in_words())),
             Tables::Differ => Err(not_what_was_captured(&server.database)),
         }
@@ -182,26 +190,32 @@ impl Resource for MySql {
 
     fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         let access = self.access(cx)?;
-        differences(&self.server(&access, cx)?, &facts(cx, manifest)?)
+        Ok(compare(&self.server(&access, cx)?, &facts(cx, manifest)?)?.changes)
     }
 
     fn restore(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         let access = self.access(cx)?;
         let server = self.server(&access, cx)?;
         let facts = facts(cx, manifest)?;
-        let changes = differences(&server, &facts)?;
+        let Compared { changes, tables } = compare(&server, &facts)?;
         if changes.is_empty() {
             return Ok(changes);
         }
         let database = &server.database;
-        let tables = tables_of(&server, &facts)?;
-        swap::put_back(&server, cx, manifest, &facts, tables)
-            .map_err(|error| error.within(format!("cannot restore `{database}`")))?;
+        let say = |error: Error| error.within(format!("cannot restore `{database}`"));
+        swap::put_back(&server, cx, manifest, &facts, tables).map_err(say)?;
         let server = self.server(&access, cx)?;
-        match differences(&server, &facts)?.items.first() {
+        let left = compare(&server, &facts)?.changes.items;
+        let left = left.iter().find(|change| !change.name.starts_with(EVENT));
+        let left = left.map(|first| format!("{}: {}", first.name, first.details.join(", ")));
+        let left = match (left, &facts.fingerprint) {
+            (None, Some(_)) => swap::put_back_events(&server, cx, manifest, &facts).map_err(say)?,
+            (left, _) => left,
+        };
+        match left {
             None => Ok(changes),
             Some(first) => Err(Error::new(format!("`{database}` is restored and still differs"))
-                .because(format!("{}: {}", first.name, first.details.join(", ")))
+                .because(first)
                 .hint("something else writes to it: stop it, then `txupgrade rollback` again")),
         }
     }
@@ -323,12 +337,26 @@ fn facts(cx: &Context<'_>, manifest: ObjectId) -> Result<Facts> {
 /// What a change of the database as a whole is called, beside changes of its tables.
 const SETTINGS: &str = "the database";
 
-fn differences(server: &Server<'_>, facts: &Facts) -> Result<Changes> {
-    let whole = |what: What| Changes {
-        items: vec![Change { what, name: server.database.clone(), details: Vec::new(), secret: false }],
+/// How the live schema is beside what was captured.
+struct Compared {
+    changes: Changes,
+    tables: Tables,
+}
+
+fn compare(server: &Server<'_>, facts: &Facts) -> Result<Compared> {
+    let whole = |what: What| Compared {
+        changes: Changes {
+            items: vec![Change { what, name: server.database.clone(), details: Vec::new(), secret: false }],
+        },
+        tables: Tables::Differ,
     };
     let was = match (&facts.fingerprint, server.exists) {
-        (None, false) => return Ok(Changes::default()),
+        // What is granted on it may be there without it.
+        (None, false) => {
+            let was = look::granted(facts.grants.iter().map(|(granted, what)| (granted, what)));
+            let is = look::granted(&Inventory::of(server, &server.database)?.grants);
+            return Ok(Compared { changes: Changes { items: was.changes(&is, SETTINGS) }, tables: Tables::Same });
+        }
         (None, true) => return Ok(whole(What::Added)),
         (Some(_), false) => return Ok(whole(What::Removed)),
         (Some(was), true) => was,
@@ -344,18 +372,12 @@ fn differences(server: &Server<'_>, facts: &Facts) -> Result<Changes> {
             live.objects.remove(&event);
         }
     }
-    Ok(Changes { items: was.changes(&live, SETTINGS) })
+    let tables = tables_of(&was, &live, |object| object.starts_with(SEQUENCE));
+    Ok(Compared { changes: Changes { items: was.changes(&live, SETTINGS) }, tables })
 }
 
-/// Whether the tables and sequences are those that were captured.
-fn tables_of(server: &Server<'_>, facts: &Facts) -> Result<Tables> {
-    let Some(print) = facts.fingerprint.as_ref().filter(|_| server.exists) else { return Ok(Tables::Differ) };
-    let live = fingerprint(server, &server.database, &Inventory::of(server, &server.database)?)?;
-    Ok(compared(print, &live, |object| object.starts_with(SEQUENCE)))
-}
-
-/// Compares the tables of two, and those objects that count.
-fn compared(was: &Fingerprint, is: &Fingerprint, counts: impl Fn(&str) -> bool) -> Tables {
+/// Whether two have the same tables, and the same of those objects that count.
+fn tables_of(was: &Fingerprint, is: &Fingerprint, counts: impl Fn(&str) -> bool) -> Tables {
     let objects = |print: &Fingerprint| -> BTreeMap<String, String> {
         print.objects.iter().filter(|(name, _)| counts(name)).map(|(name, is)| (name.clone(), is.clone())).collect()
     };

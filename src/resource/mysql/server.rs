@@ -13,8 +13,8 @@ use crate::plan::{Command, Program, Template};
 
 /// Seconds that a session waits for a lock on a table.
 const PATIENCE: u32 = 10;
-/// How a failure that is a lock begins, whoever was to be asked.
-const LOCKED: &str = "a lock on a table was not given";
+/// What the server says when its disk is full.
+const NO_ROOM: [&str; 4] = ["No space left on device", "ERROR 1114 ", "ERROR 1021 ", "ERROR 14 "];
 
 /// What the plan says.
 pub(super) struct Access {
@@ -210,7 +210,8 @@ impl<'a> Server<'a> {
 
     fn client(&self, database: Option<&str>) -> Command {
         // The last of them: a failing statement, which may be rows of a table, does not go to the log.
-        const OPTIONS: [&str; 8] = [
+        const OPTIONS: [&str; 9] = [
+            "--connect-timeout=10",
             "--batch",
             "--skip-column-names",
             "--skip-reconnect",
@@ -261,6 +262,12 @@ impl<'a> Server<'a> {
     /// What the server said, as an operator reads it.
     fn in_words(&self, error: Error) -> Error {
         let database = &self.database;
+        let said =
+            |cause: &String| cause.starts_with("its last line was") && NO_ROOM.iter().any(|no| cause.contains(no));
+        if error.causes.iter().any(said) {
+            let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+            return error.within(format!("the server of `{database}` has no room left")).because(full);
+        }
         let account = if self.account.is_empty() { "the account" } else { &self.account };
         match number_of(&error) {
             Some(1045 | 1698) => error
@@ -273,7 +280,7 @@ impl<'a> Server<'a> {
                 error.within(format!("{account} may not do that")).hint(super::rights::all(account, database))
             }
             Some(1205) => {
-                let seconds = format!("{LOCKED} within {PATIENCE} s");
+                let seconds = format!("a lock on a table of `{database}` was not given within {PATIENCE} s");
                 let holders = self.connections().unwrap_or_default();
                 let named = holders.iter().fold(error.within(seconds), |error, holder| error.because(holder));
                 named.hint(format!("end what uses `{database}`, then try again"))
@@ -282,13 +289,15 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Who else is connected to the database, longest first, in words.
+    /// Who else is connected to the database, or to none, longest first, in words.
     fn connections(&self) -> Result<Vec<String>> {
         // Through `pipe`, so that what fails here does not ask again.
         let sql = format!(
             "SELECT ID, USER, HOST, TIME, COMMAND, IFNULL(LEFT(REPLACE(INFO, '\\n', ' '), 60), '')
-             FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND DB = {} ORDER BY TIME DESC LIMIT 5;",
-            literal(&self.database)
+             FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND (DB = {named} OR DB IS NULL)
+             AND COMMAND NOT IN ('Daemon', 'Binlog Dump') AND USER <> 'system user'
+             ORDER BY DB IS NULL, TIME DESC LIMIT 5;",
+            named = literal(&self.database)
         );
         let text = pipe::ask(self.cx, &self.client(None), &sql)?;
         let told = text.lines().filter_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {

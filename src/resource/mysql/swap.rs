@@ -10,14 +10,14 @@
 use std::fmt::Write as _;
 
 use super::dump::{self, Piece};
-use super::look::{Inventory, SEQUENCE, fingerprint};
+use super::look::{EVENT, Inventory, SEQUENCE, fingerprint};
 use super::names::{Role, SIDE, Sides, ident, literal};
 use super::rights;
 use super::server::Server;
-use super::{Facts, compared, not_what_was_captured};
+use super::{Facts, not_what_was_captured, tables_of};
 use crate::context::Context;
 use crate::error::Result;
-use crate::store::ObjectId;
+use crate::store::{ObjectId, Replaced};
 
 /// Whether the tables have to be replaced, or only what is defined on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,28 +35,30 @@ pub(super) fn put_back(
     tables: Tables,
 ) -> Result<()> {
     let (live, sides) = (server.database.as_str(), Sides::new(cx, &server.database));
-    let Some(print) = &facts.fingerprint else { return remove(server, &sides) };
+    let Some(print) = &facts.fingerprint else {
+        remove(server, &sides)?;
+        return put_back_grants(server, facts);
+    };
     let setting = |name: &str| print.settings.get(name).map_or("", String::as_str);
     let looks = format!("CHARACTER SET {} COLLATE {}", setting("character set"), setting("collation"));
     let comment = match print.settings.get("comment") {
         Some(comment) => format!(" COMMENT {}", literal(comment)),
         None => String::new(),
     };
-    server.ask(None, &format!("CREATE DATABASE IF NOT EXISTS {} {looks}{comment};", ident(live)))?;
+    let make = || server.ask(None, &format!("CREATE DATABASE IF NOT EXISTS {} {looks}{comment};", ident(live)));
+    make()?;
     let incoming = sides.name(Role::Incoming);
     if tables == Tables::Differ {
-        // A column may have the next number of a sequence as its default, named with its schema.
-        let mut sql = String::new();
-        for sequence in print.objects.keys().filter_map(|name| name.strip_prefix(SEQUENCE)) {
-            let _ = writeln!(sql, "CREATE SEQUENCE IF NOT EXISTS {}.{};", ident(live), ident(sequence));
-        }
-        server.ask(None, &sql)?;
-        server.drop_database(&incoming)?;
-        server.ask(None, &format!("CREATE DATABASE {} {looks};", ident(&incoming)))?;
-        dump::load(server, cx, (manifest, facts.lengths()), Piece::Rows, &incoming)?;
-        let loaded = fingerprint(server, &incoming, &Inventory::of(server, &incoming)?)?;
-        if compared(print, &loaded, |object| object.starts_with(SEQUENCE)) != Tables::Same {
-            return Err(not_what_was_captured(live));
+        let bring = || bring(server, cx, manifest, facts, (&incoming, &looks));
+        match bring() {
+            Err(error) if cx.replaced == Replaced::GoesFirst && error.is_no_room() => {
+                server.drop_database(&incoming)?;
+                server.end_connections()?;
+                server.drop_database(live)?;
+                make()?;
+                bring()?;
+            }
+            brought => brought?,
         }
     }
     server.end_connections()?;
@@ -66,10 +68,52 @@ pub(super) fn put_back(
         server.drop_database(&incoming)?;
     }
     server.ask(None, &format!("ALTER DATABASE {} {looks}{comment};", ident(live)))?;
-    for piece in [Piece::Definitions, Piece::Events] {
-        dump::load(server, cx, (manifest, facts.lengths()), piece, live)?;
-    }
+    dump::load(server, cx, (manifest, facts.lengths()), Piece::Definitions, live)?;
     put_back_grants(server, facts)
+}
+
+/// Loads the events, which may run from then on and change what they are there to change. Returns one that is not what it was.
+pub(super) fn put_back_events(
+    server: &Server<'_>,
+    cx: &Context<'_>,
+    manifest: ObjectId,
+    facts: &Facts,
+) -> Result<Option<String>> {
+    let live = server.database.as_str();
+    dump::load(server, cx, (manifest, facts.lengths()), Piece::Events, live)?;
+    let Inventory { events, now, .. } = Inventory::of(server, live)?;
+    let loaded = fingerprint(server, live, &Inventory { events, ..Inventory::default() })?.objects;
+    let was = facts.fingerprint.iter().flat_map(|print| &print.objects);
+    let mut differing = was.filter(|(name, is)| match name.strip_prefix(EVENT) {
+        Some(event) => facts.expires.get(event).is_none_or(|until| *until > now) && loaded.get(*name) != Some(is),
+        None => false,
+    });
+    Ok(differing.next().map(|(name, _)| name.clone()))
+}
+
+/// Loads the rows beside the live schema and proves them.
+fn bring(
+    server: &Server<'_>,
+    cx: &Context<'_>,
+    manifest: ObjectId,
+    facts: &Facts,
+    (incoming, looks): (&str, &str),
+) -> Result<()> {
+    let Some(print) = &facts.fingerprint else { return Ok(()) };
+    // A column may have the next number of a sequence as its default, named with its schema.
+    let mut sql = String::new();
+    for sequence in print.objects.keys().filter_map(|name| name.strip_prefix(SEQUENCE)) {
+        let _ = writeln!(sql, "CREATE SEQUENCE IF NOT EXISTS {}.{};", ident(&server.database), ident(sequence));
+    }
+    server.ask(None, &sql)?;
+    server.drop_database(incoming)?;
+    server.ask(None, &format!("CREATE DATABASE {} {looks};", ident(incoming)))?;
+    dump::load(server, cx, (manifest, facts.lengths()), Piece::Rows, incoming)?;
+    let loaded = fingerprint(server, incoming, &Inventory::of(server, incoming)?)?;
+    match tables_of(print, &loaded, |object| object.starts_with(SEQUENCE)) {
+        Tables::Same => Ok(()),
+        Tables::Differ => Err(not_what_was_captured(&server.database)),
+    }
 }
 
 /// The schema was not there: what it has is moved aside, and it goes.

@@ -2,17 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bed::Bed;
+use crate::disk::Disk;
 
 /// What a server that nothing depends on is started with, so that it is quick.
 const QUICK: [&str; 4] =
     ["--no-defaults", "--user=root", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"];
 
 pub struct Server {
+    /// What is mounted in the bed goes before it.
+    disk: Option<Disk>,
     pub bed: Bed,
     child: Option<Child>,
 }
@@ -21,13 +24,18 @@ impl Server {
     /// One that answers, in a bed where `my.cnf` lets root in.
     pub fn new() -> Server {
         let memory = Path::new("/dev/shm");
-        let bed = if memory.is_dir() { Bed::below(memory) } else { Bed::new() };
+        Server::in_bed(if memory.is_dir() { Bed::below(memory) } else { Bed::new() }, None)
+    }
+
+    /// The same in a bed where a disk is mounted.
+    pub fn in_bed(bed: Bed, disk: Option<Disk>) -> Server {
         let mut install = Command::new("mariadb-install-db");
         install.args(QUICK).args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]);
-        let made = install.arg(format!("--datadir={}", bed.path("data").display())).output();
+        install.arg(format!("--datadir={}", bed.path("data").display()));
+        let made = install.arg(format!("--tmpdir={}", bed.path("").display())).output();
         let made = made.unwrap_or_else(|error| panic!("mariadb-install-db: {error}: apt-get install mariadb-server"));
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        let mut server = Server { bed, child: None };
+        assert!(made.status.success(), "{made:?}");
+        let mut server = Server { disk, bed, child: None };
         server.option_file("my.cnf", "user=root\n");
         server.start();
         server
@@ -46,6 +54,7 @@ impl Server {
             .args(["--skip-networking", "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M"])
             .arg("--event-scheduler=ON")
             .arg(format!("--datadir={}", path("data")))
+            .arg(format!("--tmpdir={}", path("")))
             .arg(format!("--socket={}", path("sock")))
             .arg(format!("--pid-file={}", path("pid")))
             .stdin(Stdio::null())
@@ -63,7 +72,18 @@ impl Server {
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM);
-        let _ = child.wait();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A path on its disk.
+    pub fn on_disk(&self, name: &str) -> PathBuf {
+        self.disk.as_ref().unwrap().path(name)
     }
 
     /// The client as root, its input from `script`.
