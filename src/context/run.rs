@@ -51,6 +51,28 @@ pub fn piped(cx: &Context<'_>, command: &Command, default: Duration, input: Stdi
     around.succeeded(command, default, ran)
 }
 
+/// Runs it as [`piped`] does, in a thread of its own, while `work` goes on here and may run others. Both ends are
+/// returned; that `work` ends has to be what ends the program.
+pub fn beside<T>(
+    cx: &Context<'_>,
+    command: &Command,
+    default: Duration,
+    (input, output): (Stdio, Stdio),
+    work: impl FnOnce() -> T,
+) -> (Result<Ran>, T) {
+    let around = Around::of(cx);
+    std::thread::scope(|threads| {
+        let running = threads.spawn(|| around.carry_out(command, default, input, Some(output)));
+        let done = work();
+        let ran = running.join().unwrap_or_else(|_| Err(Error::new("running a program ended unexpectedly")));
+        let ran = ran.and_then(|ran| {
+            keep(cx, &ran);
+            around.succeeded(command, default, ran)
+        });
+        (ran, done)
+    })
+}
+
 /// How a command is shown to people: as a shell line, secrets left out. Variables that are not known yet stay as
 /// they are written; of several lines of shell the first is shown.
 pub fn shown(command: &Command, scope: &Scope) -> String {

@@ -63,7 +63,8 @@ impl<'a> Driver<'a> {
         Runner { pid, start, boot_id }
     }
 
-    /// Journals an event, durably, and goes on from it.
+    /// Journals an event, durably, and goes on from it. What could not be written down durably may be in the journal all the
+    /// same (`Fault::Left`): only `recover`, which reads it anew, can tell.
     pub fn append(&mut self, event: Event) -> Result<()> {
         self.ledger.append(&self.world, event)
     }

@@ -26,7 +26,7 @@ impl Ledger<'_> {
         if settles_live(&event) && self.state.itinerary().purpose != Purpose::Snapshot {
             world.sync()?;
         }
-        self.journal.append(&self.tx, &event)?;
+        self.journal.append(&self.tx, &event).map_err(|error| error.fault(Fault::Left))?;
         self.state = next;
         if let Some(line) = headline(&event) {
             world.ground.monitor.said(&self.tx, &line);

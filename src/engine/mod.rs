@@ -13,6 +13,7 @@ mod home;
 mod ledger;
 mod together;
 mod trust;
+mod version;
 mod world;
 
 pub use act::manifest_of;

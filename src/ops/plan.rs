@@ -98,7 +98,7 @@ pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<
         notices.push((notice.name.to_string(), notice.text.expand(&world.bound.scope)?));
     }
     let (captures, proves) = (bytes as f64 / CAUTIOUS_RATE, cautiously_proved(&world, &state, bytes));
-    let took = |of| Ok(measured(journal, &world, of)?.map(|seconds| seconds * bytes as f64));
+    let took = |of| -> Result<Option<f64>> { Ok(measured(journal, &world, of)?.map(|seconds| seconds * bytes as f64)) };
     Ok(Forecast {
         from: state.output(&TaskId::new(Action::Require, "the version")).and_then(|o| o.version.clone()),
         to: version.and_then(|spec| Some(spec.target.clone()?).or_else(|| Some(spec.to.as_ref()?.text().to_owned()))),

@@ -4,8 +4,10 @@ mod command;
 #[cfg(test)]
 mod contract_tests;
 mod fingerprint;
+mod mysql;
 mod path;
 mod pipe;
+mod postgres;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +28,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND, postgres::KIND, mysql::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {

@@ -3,7 +3,7 @@
 //! Promises: any bytes, any size; the program and whoever is at the other end of its pipe both have to succeed; what a
 //! program leaves running holds up nothing.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Seek, Write};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,6 +88,25 @@ pub(super) fn load(
             (Err(failure), _) => Err(failure),
         }
     })
+}
+
+/// Runs `command` while `work` writes to its stdin and reads its stdout, here, so that it can run other programs
+/// meanwhile. The program has to end when its stdin does. The program's own failure is told first: it is why `work`
+/// finds nothing more to read.
+pub(super) fn beside<T>(
+    cx: &Context<'_>,
+    command: &Command,
+    work: impl FnOnce(&mut dyn Write, &mut dyn BufRead) -> Result<T>,
+) -> Result<T> {
+    let (input, mut to) = io::pipe().or_say(|| "cannot make a pipe")?;
+    let (from, output) = io::pipe().or_say(|| "cannot make a pipe")?;
+    let ends = (Stdio::from(input), Stdio::from(output));
+    let (ran, done) =
+        run::beside(cx, command, default_timeout::STEP, ends, move || work(&mut to, &mut BufReader::new(from)));
+    match (ran, done) {
+        (Ok(_), done) => done,
+        (Err(failure), _) => Err(failure),
+    }
 }
 
 /// The output of a program, which is over when the program is, even if what it left running still holds the pipe.

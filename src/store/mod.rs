@@ -17,7 +17,7 @@
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `patch`, `built`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `built`, `swap`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -51,6 +51,7 @@ mod recorded;
 mod side;
 mod stage;
 mod stream;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -298,7 +299,8 @@ impl Store {
     }
 
     fn stored_head(&self, manifest: ObjectId) -> Result<StoredHead> {
-        if dropped::read(&self.dir)?.contains(&manifest) {
+        // What cannot be read is in nobody's way.
+        if dropped::read(&self.dir).is_ok_and(|dropped| dropped.contains(&manifest)) {
             return Err(Error::new(format!("the manifest `{manifest}` was pruned"))
                 .hint("`txupgrade store list` shows what is still there"));
         }

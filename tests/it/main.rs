@@ -6,6 +6,7 @@
 mod bed;
 mod boot;
 mod capture;
+mod clones;
 mod command_line;
 mod damage;
 mod databases;
@@ -17,8 +18,10 @@ mod kill;
 mod layers;
 mod losses;
 mod machine;
+mod mysql;
 mod outside;
 mod points;
+mod postgres;
 mod power;
 mod readme;
 mod rules;
