@@ -137,7 +137,7 @@ impl World<'_> {
             Action::Capture => (self.place_of(subject), None),
             Action::Prove => {
                 let loads = self.bound.policy.prove != Some(Prove::Read);
-                let loads = loads && self.resource(subject).is_ok_and(|resource| resource.kind.copies());
+                let loads = loads && self.resource(subject).is_ok_and(|resource| resource.kind.loads());
                 let beside = if loads { ", loads it beside and compares" } else { "" };
                 (format!("reads back what was captured{beside}"), None)
             }

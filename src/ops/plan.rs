@@ -169,7 +169,7 @@ fn spent(recorded: &[Recorded], of: fn(Action) -> bool) -> Duration {
 
 /// How long a first proof takes: all is read back, and databases are loaded unless the plan says otherwise.
 fn cautiously_proved(world: &World<'_>, state: &State, bytes: u64) -> f64 {
-    let loaded = world.bound.resources.iter().filter(|resource| resource.kind.copies());
+    let loaded = world.bound.resources.iter().filter(|resource| resource.kind.loads());
     let size = |name: &str| state.output(&TaskId::new(Action::Require, format!("resource {name}")))?.bytes;
     let loaded: u64 = match world.bound.policy.prove {
         Some(Prove::Read) => 0,

@@ -109,6 +109,10 @@ impl Resource for Programs {
         })
     }
 
+    fn loads(&self) -> bool {
+        false
+    }
+
     fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
         let facts: Facts = serde_json::from_value(cx.store.head(manifest)?.facts)
             .or_say(|| format!("the manifest of `{}` is not that of a dump", cx.subject))?;

@@ -70,6 +70,11 @@ pub trait Resource: Send + Sync {
         self.restore(cx, manifest)
     }
 
+    /// Whether its proof loads what was captured somewhere and compares, as that of any database does.
+    fn loads(&self) -> bool {
+        true
+    }
+
     /// Whether a capture or its proof writes all of it down once more for a while.
     fn copies(&self) -> bool {
         false

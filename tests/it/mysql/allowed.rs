@@ -97,8 +97,8 @@ query    = "INSERT INTO hidden(a) VALUES (3); SELECT nope"
     insta::assert_snapshot!(dry.out, @r"
     turning shop-1 back would change:
     db
-      puts back  child   -2 rows
-      puts back  hidden  +1 row
+      puts back  child   2 rows come back
+      puts back  hidden  1 row that came since is lost
     ");
     server.bed.run(&["rollback"]).ends(0);
     assert_same(&server.world(), &before);
