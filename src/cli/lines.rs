@@ -77,28 +77,35 @@ impl Lines {
         }
     }
 
+    /// The first failure's causes, and what else failed.
+    fn why(&mut self, standing: &Standing) {
+        if let Some((_, failure)) = &standing.failure {
+            self.cause(&failure.statement);
+            self.causes(failure);
+        }
+        self.others(standing);
+    }
+
+    fn warnings(&mut self, standing: &Standing) {
+        let lead = self.paint.warn("warning:");
+        for warning in &standing.warnings {
+            self.lead("", &lead, warning);
+        }
+    }
+
     /// Failures that stopped nothing, and warnings.
     pub(crate) fn noted(&mut self, standing: &Standing) {
         let lead = self.paint.warn("warning:");
         for (task, failure) in standing.failure.iter().chain(&standing.others) {
             self.lead("", &lead, &format!("{} failed: {failure}", words::task(task)));
         }
-        for warning in &standing.warnings {
-            self.lead("", &lead, warning);
-        }
+        self.warnings(standing);
     }
 
     /// The first failure's causes, what else failed, warnings, and the first failure's hints.
     pub(crate) fn failure(&mut self, standing: &Standing) {
-        if let Some((_, failure)) = &standing.failure {
-            self.cause(&failure.statement);
-            self.causes(failure);
-        }
-        self.others(standing);
-        let lead = self.paint.warn("warning:");
-        for warning in &standing.warnings {
-            self.lead("", &lead, warning);
-        }
+        self.why(standing);
+        self.warnings(standing);
         if let Some((task, failure)) = &standing.failure {
             for hint in &failure.hints {
                 self.hint(hint);
@@ -137,15 +144,8 @@ impl Lines {
                 None => self.error(&format!("{tx} was turned back; {how}")),
             },
         }
-        if let Some((_, failure)) = &standing.failure {
-            self.cause(&failure.statement);
-            self.causes(failure);
-        }
-        self.others(standing);
-        let lead = self.paint.warn("warning:");
-        for warning in &standing.warnings {
-            self.lead("", &lead, warning);
-        }
+        self.why(standing);
+        self.warnings(standing);
         let Some((task, failure)) = &standing.failure else { return };
         for hint in &failure.hints {
             self.hint(hint);
@@ -171,18 +171,11 @@ impl Lines {
             }
             _ => self.error(&format!("{tx} is stuck: {} failed", words::task(task))),
         }
-        if let Some((_, failure)) = &standing.failure {
-            self.cause(&failure.statement);
-            self.causes(failure);
-        }
-        self.others(standing);
+        self.why(standing);
         self.plain(&format!("  restored: {}", subjects(restored)));
         let missing = self.paint.bad(&subjects(not_restored));
         self.plain(&format!("  not restored: {missing}"));
-        let lead = self.paint.warn("warning:");
-        for warning in &standing.warnings {
-            self.lead("", &lead, warning);
-        }
+        self.warnings(standing);
         let hints = || standing.failure.iter().chain(&standing.others).flat_map(|(_, failure)| &failure.hints);
         for (index, hint) in hints().enumerate() {
             if !hints().take(index).any(|before| before == hint) {

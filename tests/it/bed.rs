@@ -94,6 +94,12 @@ impl Bed {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// The archives of its store, in no order.
+    pub fn archives(&self) -> Vec<PathBuf> {
+        let files = |dir: PathBuf| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        files(self.state().join("store/archives")).flat_map(files).collect()
+    }
+
     /// The events of a transaction, by name, as the journal has them.
     pub fn events(&self, tx: &str) -> Vec<String> {
         let journal = rusqlite::Connection::open_with_flags(

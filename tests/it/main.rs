@@ -9,6 +9,7 @@ mod capture;
 mod clones;
 mod command_line;
 mod damage;
+mod databases;
 mod disk;
 mod fidelity;
 mod full;

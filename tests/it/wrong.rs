@@ -609,8 +609,9 @@ fn children_that_outlive_a_failed_step_are_ended_before_anything_is_restored() {
          sleep 0.2; exit 4"
     ));
     let told = shop.leaves_all_as_it_was(&["run", "p.toml"], 3).replace(&mark, "MARK");
-    // Whether its own child was asleep at that moment is chance.
-    let told: Vec<&str> = told.lines().filter(|line| !line.contains("`sleep 0.01`, which")).collect();
+    // Whether its own child was asleep at that moment, or was still called as it is, is chance.
+    let mut told: Vec<&str> = told.lines().filter(|line| !line.contains("`sleep 0.01`, which")).collect();
+    told.dedup();
     insta::assert_snapshot!(told.join("\n"), @r#"
     error: step `go` failed; everything was rolled back and rechecked
       cause: `setsid sh -c 'while :; do echo 6.6.6 > BED/app/version; sleep 0.01; done; : MARK' & sleep 0.2; exit 4` ended with exit status 4

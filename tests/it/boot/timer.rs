@@ -125,7 +125,7 @@ fn the_timer_takes_back_what_nobody_confirmed_whoever_is_killed() {
     upgraded(&node);
     node.wait_for("the undo", |node| !node.exists("var/lab/slow"));
     let acting = service(&node).expect("the timer has started it");
-    kill(&node, &[acting.clone()]);
+    kill(&node, &[acting]);
     taken_back(&node, "app-2");
     assert_eq!(node.read("var/lab/undos"), "undo\nundone\nundo\nundo\nundone\n");
 
