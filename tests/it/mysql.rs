@@ -167,7 +167,7 @@ fn a_restore_that_is_killed_anywhere_is_carried_on() {
         (1..=turns).flat_map(|turn| [Death::Before, Death::During, Death::Half].map(|how| (turn, how))).collect();
     let some = match asked.as_str() {
         "all" => points.len(),
-        number => number.parse().unwrap_or(8).min(points.len()),
+        number => number.parse().unwrap_or(6).min(points.len()),
     };
     println!("{some} of {} deaths in {turns} turns", points.len());
     let chosen = (0..some).map(|at| match some == points.len() {

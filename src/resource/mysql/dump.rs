@@ -47,17 +47,17 @@ impl Definitions {
         let database = server.database.as_str();
         let mut all = Definitions::default();
         if !inventory.triggers.is_empty() || !inventory.routines.is_empty() {
-            let words = [&NO_TABLES[..], &["--triggers", "--routines", "--skip-events", database]].concat();
+            let words = [&NO_TABLES[..], &["--triggers", "--routines", "--skip-events", "--", database]].concat();
             all.text += &complete(server.dump_text(&words)?)?;
         }
         // What they look at is there by then, each other included.
         if !inventory.views.is_empty() {
             let views = inventory.views.iter().map(String::as_str);
-            let words = ["--no-data", "--skip-triggers", "--skip-routines", "--skip-events", database];
+            let words = ["--no-data", "--skip-triggers", "--skip-routines", "--skip-events", "--", database];
             all.text += &complete(server.dump_text(&words.into_iter().chain(views).collect::<Vec<_>>())?)?;
         }
         if !inventory.events.is_empty() {
-            let words = [&NO_TABLES[..], &["--skip-triggers", "--skip-routines", "--events", database]].concat();
+            let words = [&NO_TABLES[..], &["--skip-triggers", "--skip-routines", "--events", "--", database]].concat();
             all.events = complete(server.dump_text(&words)?)?;
         }
         Ok(all)
@@ -83,7 +83,7 @@ pub(super) fn capture(
         words.push("--dump-history");
     }
     words.extend(ignored.iter().map(String::as_str));
-    words.push(&server.database);
+    words.extend(["--", &server.database]);
     let store = cx.store;
     server.dump(&words, |source| {
         let rows = Whole { source, tail: Vec::new() };

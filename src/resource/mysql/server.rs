@@ -246,8 +246,10 @@ impl<'a> Server<'a> {
 
     fn command(&self, words: &[&str], database: Option<&str>) -> Command {
         let option_file = self.access.option_file.as_ref().map(|file| format!("--defaults-file={}", file.display()));
+        let database = database.map(|name| format!("--database={name}"));
         let (program, rest) = words.split_first().expect("a program is named");
-        let words = [*program].into_iter().chain(option_file.as_deref()).chain(rest.iter().copied()).chain(database);
+        let words =
+            [*program].into_iter().chain(option_file.as_deref()).chain(rest.iter().copied()).chain(database.as_deref());
         Command {
             program: Program::Run(words.map(Template::literal).collect()),
             user: self.access.user.clone(),

@@ -152,3 +152,19 @@ fn a_person_is_told_what_a_dump_does_not_keep() {
     "#);
     assert_eq!(server.sql("SELECT * FROM shop.a ORDER BY x"), "1.5\t0.1\n3.14159\t1e-30");
 }
+
+#[test]
+fn an_event_whose_time_has_passed_is_not_missed() {
+    let server = shop();
+    let before = server.world();
+    server.sql(
+        "USE shop; CREATE EVENT soon ON SCHEDULE AT NOW() + INTERVAL 4 SECOND DO SET @a = 1;
+         CREATE EVENT ending ON SCHEDULE EVERY 1 HOUR STARTS '2020-01-01 00:00:00' ENDS NOW() + INTERVAL 4 SECOND DO SET @a = 1;",
+    );
+    server.bed.run(&["begin", "plan.toml"]).ends(0);
+    server.sql("USE shop; DELETE FROM hidden; DO SLEEP(5);");
+    assert_eq!(server.sql("SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_NAME = 'soon'"), "");
+    server.bed.run(&["rollback"]).ends(0);
+    server.sql("USE shop; DROP EVENT IF EXISTS ending;");
+    assert_same(&server.world(), &before);
+}

@@ -38,6 +38,7 @@ INSERT INTO hidden(a, b) VALUES (1, 9);
 CREATE TABLE `odd ``name``, with - all`(`a b` int, `c``d` int);
 INSERT INTO `odd ``name``, with - all` VALUES (1, NULL);
 
+CREATE VIEW `--odd view` AS SELECT 1 AS `a ``b`;
 CREATE VIEW second AS SELECT 1 AS x;
 CREATE VIEW first AS SELECT x FROM second;
 CREATE OR REPLACE VIEW second AS SELECT id AS x FROM parent;
