@@ -1,7 +1,7 @@
 //! Every kind of check: what it asks, what it answers, and how it says so.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::context_fixture::{Fixture, shown};
@@ -104,6 +104,16 @@ fn a_fifo_is_never_waited_for() {
     assert_eq!(answer(&f, "kind = \"file\"\npath = \"fifo\"\nmatches = \"x\""), "no: `DIR/fifo` is not a regular file");
 }
 
+/// A port at which nobody listens, and that nobody else gets as long as the connection that comes from it is there.
+///
+/// A listener that was dropped will not do: it still listens while a child of another test is between fork and exec.
+fn closed_port() -> (TcpListener, TcpStream, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let port = stream.local_addr().unwrap().port();
+    (listener, stream, port)
+}
+
 /// Serves one answer per connection, then ends; gives what was asked.
 fn server(answers: Vec<&'static str>) -> (u16, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -147,7 +157,9 @@ fn a_page_is_judged_by_its_status_and_by_its_words() {
     let asked = serving.join().unwrap();
     assert!(asked[0].starts_with("GET /page HTTP/1.1\r\n"), "{}", asked[0]);
     assert!(asked[1].to_lowercase().contains("x-token: abc\r\n"), "{}", asked[1]);
-    assert_eq!(ask(""), "no: connection refused");
+    let (_listener, _stream, port) = closed_port();
+    let nobody = format!("kind = \"http\"\nurl = \"http://127.0.0.1:{port}/page\"");
+    assert_eq!(answer(&f, &nobody), "no: connection refused");
 }
 
 #[test]
@@ -196,10 +208,10 @@ fn a_port_is_open_or_closed() {
     let ask = |address: &str, keys: &str| answer(&f, &format!("kind = \"tcp\"\naddress = \"{address}\"\n{keys}"));
     assert_eq!(ask(&address, ""), "yes: open");
     assert_eq!(ask(&address, "open = false"), format!("no: something listens at `{address}`"));
-    drop(listener);
+    let (_listener, _stream, port) = closed_port();
+    let address = format!("127.0.0.1:{port}");
     assert_eq!(ask(&address, ""), "no: connection refused");
     assert_eq!(ask(&address, "open = false"), "yes: closed");
-    let port = address.rsplit_once(':').unwrap().1;
     assert_eq!(ask(&format!("localhost:{port}"), "open = false"), "yes: closed");
     assert_eq!(
         ask("8080", ""),
@@ -211,13 +223,14 @@ fn a_port_is_open_or_closed() {
 #[test]
 fn a_socket_file_is_an_address_too() {
     let f = Fixture::new();
-    let socket = f.path("s");
-    let keys = format!("kind = \"tcp\"\naddress = \"{}\"", socket.display());
-    assert_eq!(answer(&f, &keys), "no: connection refused");
-    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    assert_eq!(answer(&f, &keys), "yes: open");
-    drop(listener);
-    assert_eq!(answer(&f, &keys), "no: connection refused");
+    let ask = |name: &str| answer(&f, &format!("kind = \"tcp\"\naddress = \"{}\"", f.path(name).display()));
+    assert_eq!(ask("s"), "no: connection refused");
+    let _listener = std::os::unix::net::UnixListener::bind(f.path("s")).unwrap();
+    assert_eq!(ask("s"), "yes: open");
+    // One that nobody listens at any more.
+    let (socket, mode) = (rustix::fs::FileType::Socket, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, f.path("left"), socket, mode, 0).unwrap();
+    assert_eq!(ask("left"), "no: connection refused");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) fn render(resource: &str, changes: &Changes, sense: Sense, paint: Pai
                 (Sense::ToRestore, What::Changed) => paint.warn("puts back"),
             };
             let mut details: Vec<String> =
-                item.details.iter().map(|detail| words::clean(detail).into_owned()).collect();
+                item.details.iter().map(|detail| in_sense(sense, &words::clean(detail))).collect();
             if item.secret {
                 details.push("secret".to_owned());
             }
@@ -43,6 +43,23 @@ pub(super) fn render(resource: &str, changes: &Changes, sense: Sense, paint: Pai
         })
         .collect();
     format!("{}\n{}", paint.bold(&words::clean(resource)), words::table(&rows))
+}
+
+/// Rows that came since the snapshot are lost when it is restored, which is what somebody who is about to do that has to
+/// know.
+fn in_sense(sense: Sense, detail: &str) -> String {
+    let rows = |sign: char| {
+        let count =
+            detail.strip_prefix(sign)?.strip_suffix(" rows").or(detail.strip_prefix(sign)?.strip_suffix(" row"))?;
+        count.parse::<u64>().ok()
+    };
+    match (sense, rows('+'), rows('-')) {
+        (Sense::ToRestore, Some(1), _) => "1 row that came since is lost".to_owned(),
+        (Sense::ToRestore, Some(count), _) => format!("{count} rows that came since are lost"),
+        (Sense::ToRestore, _, Some(1)) => "1 row comes back".to_owned(),
+        (Sense::ToRestore, _, Some(count)) => format!("{count} rows come back"),
+        _ => detail.to_owned(),
+    }
 }
 
 /// A unified patch, its lines coloured.

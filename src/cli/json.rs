@@ -119,6 +119,7 @@ pub(crate) fn forecast(forecast: &Forecast, exit: u8) -> Value {
         "bytes": forecast.bytes,
         "free": forecast.free,
         "seconds": forecast.seconds,
+        "proof_seconds": forecast.proof_seconds,
         "notices": notices,
         "warnings": forecast.warnings,
     });

@@ -1,13 +1,15 @@
 //! The command line: one file per command.
 //!
 //! A command reads its arguments, asks [`ops`] for the work and returns an answer: data for stdout,
-//! talk for stderr, the same as JSON, and an exit status. Only this file and `ui` write. The exit statuses are in
-//! `exit`, sentences in `report`, objects in `json`, how single values read in `words`.
+//! talk for stderr, the same as JSON, and an exit status. Only this file, `ui` and the monitor in `terminal` write. The
+//! exit statuses are in `exit`, sentences in `report` and `lines`, objects in `json`, how single values read in `words`.
 
 mod differences;
 mod exit;
 mod json;
+mod lines;
 mod report;
+mod terminal;
 mod ui;
 mod voice;
 mod words;
@@ -209,6 +211,7 @@ struct Answer {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    crate::sys::memory::give_back_large_buffers();
     let arguments: Vec<OsString> = env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

@@ -102,14 +102,16 @@ fn render(forecast: &Forecast, paint: Paint) -> String {
             notice.lines().map(words::clean).collect::<Vec<_>>().join("\n  ")
         ));
     }
-    let seconds = forecast.seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    let time = seconds.map_or_else(String::new, |seconds| match seconds {
-        ..1.0 => ", in less than a second".to_owned(),
-        _ => format!(", in about {}", words::span(Duration::from_secs_f64(seconds.min(1e9)))),
-    });
+    let time = |seconds: Option<f64>| match seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0) {
+        None => String::new(),
+        Some(..1.0) => ", in less than a second".to_owned(),
+        Some(seconds) => format!(", in about {}", words::span(Duration::from_secs_f64(seconds.min(1e9)))),
+    };
+    let proof = time(forecast.proof_seconds).replacen(',', ", and to prove", 1);
     text.push_str(&format!(
-        "\n{} to capture{time}; {} free for the store\n",
+        "\n{} to capture{}{proof}; {} free for the store\n",
         words::bytes(forecast.bytes),
+        time(forecast.seconds),
         words::bytes(forecast.free)
     ));
     text

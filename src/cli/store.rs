@@ -190,6 +190,8 @@ pub(super) fn verified(verified: &Verified, paint: Paint) -> Answer {
         }
         if !verified.damage.is_empty() {
             hint("`txupgrade store reindex` forgets what cannot be read: the next snapshot then writes it anew");
+        } else if !verified.hit.is_empty() {
+            hint("where that was pruned, `store/dropped` has lost it: `txupgrade store prune` notes it again");
         }
         talk
     };

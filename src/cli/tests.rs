@@ -431,6 +431,7 @@ fn forecast() -> Forecast {
         bytes: 312_000_000,
         free: 21_000_000_000,
         seconds: Some(5.2),
+        proof_seconds: Some(12.0),
         notices: vec![("config-keys".to_owned(), "2.0 renames listen to bind".to_owned())],
         warnings: vec!["`/opt/notes/cache` is a mount point; it is not captured".to_owned()],
     }
@@ -456,7 +457,7 @@ fn plan_shows_each_task_with_its_undo() {
     notice config-keys: 2.0 renames listen to bind
       --accept config-keys
 
-    312 MB to capture, in about 5.2 s; 21 GB free for the store
+    312 MB to capture, in about 5.2 s, and to prove in about 12 s; 21 GB free for the store
     ");
     insta::assert_snapshot!(answer.talk, @r"
     warning: `/opt/notes/cache` is a mount point; it is not captured

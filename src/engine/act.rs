@@ -3,6 +3,8 @@
 //! A task reads what earlier ones returned from the folded state and from nothing else, so that a task of a recovered
 //! transaction cannot be told from one of a live transaction.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use super::bind::Instance;
 use super::flatten::{ROOM, SNAPSHOT, VERSION, of_quiesce, of_resource, of_step};
 use super::world::{Moment, World};
@@ -19,10 +21,10 @@ use crate::sys::signal::Stop;
 use crate::tx::{Action, Extent, Heading, Output, State, TaskId};
 
 /// What a task has at hand.
-struct Job<'j> {
+pub(super) struct Job<'j> {
     task: &'j TaskId,
-    state: &'j State,
-    moment: Moment,
+    pub(super) state: &'j State,
+    pub(super) moment: Moment,
     log: Log,
     stop: &'j Stop,
 }
@@ -39,7 +41,7 @@ impl World<'_> {
             self.ground.store.forget_compared();
         }
         let rechecked = task.action == Action::Recheck;
-        self.restored.borrow_mut().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
+        self.lock_restored().take_if(|(name, _)| !rechecked || task.subject != of_resource(name));
         let job = Job { task, state, moment: self.moment(task, state), log: self.log(task, state)?, stop };
         let acted = self.act_on(&job).and_then(|output| {
             // The journal is about to say that it is done, and a power cut must not take it back.
@@ -97,7 +99,11 @@ impl World<'_> {
         }
     }
 
-    fn cx<'c>(&'c self, job: &'c Job<'_>, subject: &str, line: Option<&str>) -> Context<'c> {
+    fn lock_restored(&self) -> MutexGuard<'_, Option<(String, ObjectId)>> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn cx<'c>(&'c self, job: &'c Job<'_>, subject: &str, line: Option<&str>) -> Context<'c> {
         self.context(&job.moment, subject, line, &job.log, job.stop)
     }
 
@@ -106,7 +112,7 @@ impl World<'_> {
         found.ok_or_else(|| Error::new(format!("the plan has no step `{name}`")))
     }
 
-    fn resource(&self, name: &str) -> Result<&Instance<dyn Resource>> {
+    pub(super) fn resource(&self, name: &str) -> Result<&Instance<dyn Resource>> {
         let found = self.bound.resources.iter().find(|resource| resource.name == name);
         found.ok_or_else(|| Error::new(format!("the plan has no resource `{name}`")))
     }
@@ -173,70 +179,6 @@ impl World<'_> {
             let (name, path) = (&resource.name, path.display());
             format!("`{name}`: there is nothing at `{path}`; a rollback removes what comes there")
         }))
-    }
-
-    /// Reads the version with the check that `[version]` names.
-    pub(super) fn read_version(&self, cx: &Context<'_>) -> Result<String> {
-        let Some(version) = &self.bound.version else {
-            return Err(Error::new("the plan does not say how to read the version"));
-        };
-        let text = version.check.read_text(cx).map_err(|error| error.within("cannot read the version"))?;
-        let found = version.spec.reading.version(&text, &cx.scope)?;
-        found.ok_or_else(|| {
-            let said = text.lines().next().unwrap_or("nothing").to_owned();
-            Error::new("cannot find a version in what was read").because(format!("it said: {said}"))
-        })
-    }
-
-    fn require_version(&self, job: &Job<'_>) -> Result<Output> {
-        let found = self.read_version(&self.cx(job, VERSION, None))?;
-        let spec = self.bound.version.as_ref().map(|version| &version.spec);
-        let upgrade = job.state.itinerary().purpose == crate::tx::Purpose::Upgrade;
-        if let Some(from) = spec.and_then(|spec| spec.from.as_ref()).filter(|_| upgrade)
-            && !from.holds(&found)?
-        {
-            let error =
-                Error::new(format!("version {found} is installed, and this plan upgrades from `{}`", from.text()));
-            return Err(error.hint(self.way_to(&found, from.text())));
-        }
-        Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
-    }
-
-    /// What to do about an installed version that the plan does not upgrade from.
-    fn way_to(&self, found: &str, from: &str) -> String {
-        let spec = self.bound.version.as_ref().map(|version| &version.spec);
-        if spec.and_then(|spec| spec.to.as_ref()).is_some_and(|to| to.holds(found).unwrap_or(false)) {
-            return format!("version {found} is what this plan upgrades to: there is nothing to do");
-        }
-        let target = spec.and_then(|spec| spec.target.as_ref().map(|target| (target, spec.scheme)));
-        if let Some((target, scheme)) = target
-            && scheme.compare(found, target).is_ok_and(std::cmp::Ordering::is_gt)
-        {
-            return format!("version {found} is newer than {target}, to which this plan leads; use a plan for {found}");
-        }
-        format!("`{from}` is a required stop: upgrade to a version in it first, with a plan that leads there")
-    }
-
-    fn verify_version(&self, job: &Job<'_>) -> Result<Output> {
-        let found = self.read_version(&self.cx(job, VERSION, None))?;
-        let to = self.bound.version.as_ref().and_then(|version| version.spec.to.as_ref());
-        if let Some(to) = to
-            && !to.holds(&found)?
-        {
-            return Err(Error::new(format!("version {found} is installed, and the plan wants `{}`", to.text())));
-        }
-        Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
-    }
-
-    fn recheck_version(&self, job: &Job<'_>) -> Result<Output> {
-        let Some(wanted) = job.moment.version.as_deref() else {
-            return Ok(Output::note("it was not known before"));
-        };
-        let found = self.read_version(&self.cx(job, VERSION, None))?;
-        if found != wanted {
-            return Err(Error::new(format!("version {found} is installed, and {wanted} was before")));
-        }
-        Ok(Output { version: Some(found.clone()), note: found, ..Output::default() })
     }
 
     fn ask(&self, job: &Job<'_>, name: &str) -> Result<Output> {
@@ -403,11 +345,11 @@ impl World<'_> {
             }
             done => done,
         }?;
-        if !resource.kind.precaptures() {
+        if !resource.kind.is_files() {
             // Programs of its own may have run.
             self.ground.store.forget_compared();
         }
-        *self.restored.borrow_mut() = Some((resource.name.to_string(), manifest));
+        *self.lock_restored() = Some((resource.name.to_string(), manifest));
         let note = match changes.items.len() {
             0 => "nothing differed".to_owned(),
             1 => "1 item put back".to_owned(),
@@ -424,7 +366,7 @@ impl World<'_> {
                 .ok_or_else(|| Error::new(format!("`{name}` was not captured")))?,
         };
         // A restore ends with an empty diff.
-        if self.restored.borrow_mut().take().is_some_and(|restored| restored == (name.to_owned(), manifest)) {
+        if self.lock_restored().take().is_some_and(|restored| restored == (name.to_owned(), manifest)) {
             return Ok(Output::note("as it was"));
         }
         let changes = resource.kind.diff(&self.cx(job, name, resource.line.as_deref()), manifest)?;

@@ -140,22 +140,22 @@ pub fn read_plan(text: &str, path: &Path, set: &BTreeMap<String, String>) -> Res
     let quiesces: Vec<_> = quiesce::KINDS.iter().map(|kind| (kind.name, kind.read)).collect();
     let resources: Vec<_> = resource::KINDS.iter().map(|kind| (kind.name, kind.read)).collect();
     let steps: Vec<_> = step::KINDS.iter().map(|kind| (kind.name, kind.read)).collect();
-    let version = plan.version.take().and_then(|mut spec| {
-        let known = checks.iter().find(|(name, _)| *name == spec.kind);
+    let version = plan.version.take().and_then(|mut entry| {
+        let known = checks.iter().find(|(name, _)| *name == entry.kind);
         let Some((_, read)) = known else {
-            plan.refuse_kind(List::Check, &spec.kind, &spec.kind_span, &names(&checks));
+            plan.refuse_kind(List::Check, &entry.kind, &entry.kind_span, &names(&checks));
             return None;
         };
         let reads_text = |kind: &check::Kind| kind.reads == check::Reads::Text;
-        if !check::KINDS.iter().any(|kind| kind.name == spec.kind && reads_text(kind)) {
+        if !check::KINDS.iter().any(|kind| kind.name == entry.kind && reads_text(kind)) {
             let kinds = check::KINDS.iter().filter(|kind| reads_text(kind)).map(|kind| format!("`{}`", kind.name));
             let kinds: Vec<_> = kinds.collect();
-            let statement = format!("no version can be read with `{}`", spec.kind);
-            plan.report.mistake(&spec.kind_span, statement, Some(format!("it can be {}", kinds.join(", "))));
+            let statement = format!("no version can be read with `{}`", entry.kind);
+            plan.report.mistake(&entry.kind_span, statement, Some(format!("it can be {}", kinds.join(", "))));
         }
-        let check = read(&mut spec.body).into();
-        spec.body.finish();
-        Some(Version { spec, check })
+        let check = read(&mut entry.body).into();
+        entry.body.finish();
+        Some(Version { spec: entry.spec, check })
     });
     let checks = read_kinds(&mut plan, List::Check, |plan| &mut plan.checks, &checks);
     let quiesces = read_kinds(&mut plan, List::Quiesce, |plan| &mut plan.quiesces, &quiesces);

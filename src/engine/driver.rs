@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::ledger::{Ledger, shut_down};
 use super::world::World;
 use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
@@ -12,15 +13,13 @@ use crate::name::TxId;
 use crate::store::side_name;
 use crate::sys::signal::Stop;
 use crate::sys::{clock, files, hold, process, reserve, units};
-use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Outcome, Purpose, Reason, Runner, State, TaskId};
+use crate::tx::{Action, Boot, Event, Goal, Heading, Next, Reason, Runner, State, TaskId};
 
 /// Drives one transaction.
 pub struct Driver<'a> {
-    journal: &'a mut dyn Journal,
-    world: World<'a>,
-    tx: TxId,
-    state: State,
-    stop: Stop,
+    pub(super) ledger: Ledger<'a>,
+    pub(super) world: World<'a>,
+    pub(super) stop: Stop,
 }
 
 /// Where the loop stopped.
@@ -35,17 +34,17 @@ pub enum Drove {
 impl<'a> Driver<'a> {
     /// A driver for a transaction whose lock the caller holds; `state` is folded from all its events.
     pub fn new(journal: &'a mut dyn Journal, world: World<'a>, tx: TxId, state: State, stop: Stop) -> Driver<'a> {
-        Driver { journal, world, tx, state, stop }
+        Driver { ledger: Ledger { journal, tx, state }, world, stop }
     }
 
     /// Where the transaction stands.
     pub fn state(&self) -> &State {
-        &self.state
+        &self.ledger.state
     }
 
     /// Which transaction it is.
     pub fn tx(&self) -> &TxId {
-        &self.tx
+        &self.ledger.tx
     }
 
     /// Whether a signal came.
@@ -64,22 +63,10 @@ impl<'a> Driver<'a> {
         Runner { pid, start, boot_id }
     }
 
-    /// Journals an event, durably, and goes on from it.
+    /// Journals an event, durably, and goes on from it. What could not be written down durably may be in the journal all the
+    /// same (`Fault::Left`): only `recover`, which reads it anew, can tell.
     pub fn append(&mut self, event: Event) -> Result<()> {
-        let next = self
-            .state
-            .clone()
-            .after(&event)
-            .map_err(|illegal| Error::new(format!("`{}` is not in a state for this", self.tx)).because(illegal))?;
-        if settles_live(&event) && self.state.itinerary().purpose != Purpose::Snapshot {
-            self.world.sync()?;
-        }
-        self.journal.append(&self.tx, &event)?;
-        self.state = next;
-        if let Some(line) = headline(&event) {
-            self.world.ground.monitor.said(&self.tx, &line);
-        }
-        Ok(())
+        self.ledger.append(&self.world, event)
     }
 
     /// Takes over from a process that is gone: what it had under way is ended and noted as interrupted. Where it had
@@ -91,12 +78,15 @@ impl<'a> Driver<'a> {
 
     fn end_what_is_under_way(&mut self) -> Result<()> {
         let runner = Self::runner();
-        let boot = if runner.boot_id == self.state.boot_id() { Boot::Same } else { Boot::Other };
-        let task = self.state.in_flight().cloned();
-        if self.state.ended().is_some() || (task.is_none() && self.state.is_settled() && boot == Boot::Same) {
+        let boot = if runner.boot_id == self.ledger.state.boot_id() { Boot::Same } else { Boot::Other };
+        let tasks: Vec<TaskId> = self.ledger.state.under_way().cloned().collect();
+        let task = tasks.first().cloned();
+        if self.ledger.state.ended().is_some()
+            || (task.is_none() && self.ledger.state.is_settled() && boot == Boot::Same)
+        {
             return Ok(());
         }
-        if let Some(task) = &task {
+        for task in &tasks {
             let ended = process::end_all(&self.world.logs(), &self.world.token(task))
                 .map_err(|error| error.within(format!("cannot end what `{task}` has left running")))?;
             for (pid, command) in ended {
@@ -123,13 +113,13 @@ impl<'a> Driver<'a> {
             self.stop.reset();
         }
         loop {
-            match self.state.next() {
-                Next::Run(task) if !may_run(&self.world, &self.state, &task)? => return Ok(Drove::Settled),
+            match self.ledger.state.next() {
+                Next::Run(task) if !may_run(&self.world, &self.ledger.state, &task)? => return Ok(Drove::Settled),
                 Next::Run(task) => {
                     if self.stop.count() > 0 && units::going_down() {
                         return Err(shut_down());
                     }
-                    if self.forward() && self.state.can_turn_back() {
+                    if self.forward() && self.ledger.state.can_turn_back() {
                         if let Some(number) = self.stop.signal() {
                             self.turn_back(Reason::Signal { number })?;
                             continue;
@@ -137,7 +127,10 @@ impl<'a> Driver<'a> {
                     } else if self.stop.count() >= 2 {
                         return Ok(Drove::LeftToRecover);
                     }
-                    self.run(&task)?;
+                    match self.ledger.state.beside(&task) {
+                        beside if beside.is_empty() => self.run(&task)?,
+                        beside => self.run_together([vec![task], beside].concat())?,
+                    }
                 }
                 Next::TurnBack(reason) => self.turn_back(reason)?,
                 Next::GetStuck(task) => self.append(Event::Stuck { task })?,
@@ -153,7 +146,7 @@ impl<'a> Driver<'a> {
     }
 
     fn forward(&self) -> bool {
-        *self.state.heading() == Heading::Forward
+        *self.ledger.state.heading() == Heading::Forward
     }
 
     /// Turns back; signals that came until now have had their effect.
@@ -165,31 +158,15 @@ impl<'a> Driver<'a> {
 
     /// Runs one task, and journals how it ended.
     pub fn run(&mut self, task: &TaskId) -> Result<()> {
-        let monitor = std::sync::Arc::clone(&self.world.ground.monitor);
-        self.append(Event::Started { task: task.clone(), runner: Self::runner() })?;
-        monitor.started(&self.tx, &task.to_string());
+        self.ledger.started(&self.world, task)?;
         if !self.forward() {
             // Whoever filled the disk must not keep programs and logs from the way back.
             reserve::give_if_scarce(self.world.ground.dir);
         }
         // On the way back, and once a finish step has begun, a signal is only noted.
-        let stop = if self.forward() && self.state.can_turn_back() { self.stop.clone() } else { Stop::never() };
-        match self.world.act(task, &self.state, &stop) {
-            Ok(output) => {
-                let note = output.note.clone();
-                let warnings = output.warnings.clone();
-                self.append(Event::Succeeded { task: task.clone(), output })?;
-                monitor.succeeded(&self.tx, &task.to_string(), &note);
-                warnings.iter().for_each(|warning| monitor.warn(warning));
-            }
-            // That says nothing about the task; it is still under way, for `recover`.
-            Err(failure) if units::going_down() => return Err(shut_down().because(failure)),
-            Err(failure) => {
-                self.append(Event::Failed { task: task.clone(), failure: failure.clone() })?;
-                monitor.failed(&self.tx, &task.to_string(), &failure);
-            }
-        }
-        Ok(())
+        let stop = if self.forward() && self.ledger.state.can_turn_back() { self.stop.clone() } else { Stop::never() };
+        let acted = self.world.act(task, &self.ledger.state, &stop);
+        self.ledger.ended(&self.world, task, acted)
     }
 
     fn begin_to_wait(&mut self) -> Result<()> {
@@ -199,7 +176,7 @@ impl<'a> Driver<'a> {
 
     /// What remained at a reboot is journaled anew, so that on this boot no change of the wall clock moves it either.
     fn wait_on_this_boot(&mut self) -> Result<()> {
-        let Some(before @ Event::Awaiting { until, boot_id, .. }) = self.state.awaiting() else { return Ok(()) };
+        let Some(before @ Event::Awaiting { until, boot_id, .. }) = self.ledger.state.awaiting() else { return Ok(()) };
         match remaining(before) {
             Some(left) if *boot_id != clock::boot_id() => self.append(awaiting(until.clone(), left)),
             _ => Ok(()),
@@ -208,7 +185,7 @@ impl<'a> Driver<'a> {
 
     /// Turns back when the time to confirm is over. Nothing happens where it does not wait for that.
     pub fn turn_back_if_unconfirmed(&mut self) -> Result<()> {
-        match self.state.awaiting().map(remaining) {
+        match self.ledger.state.awaiting().map(remaining) {
             Some(None) => self.turn_back(Reason::NotConfirmed),
             _ => Ok(()),
         }
@@ -216,7 +193,7 @@ impl<'a> Driver<'a> {
 
     /// Aims further, if the goal is not as far yet.
     pub fn aim(&mut self, goal: Goal) -> Result<()> {
-        if self.state.goal() >= goal {
+        if self.ledger.state.goal() >= goal {
             return Ok(());
         }
         self.append(Event::Aimed { goal, runner: Self::runner() })
@@ -238,14 +215,14 @@ impl<'a> Driver<'a> {
             self.world.ground.monitor.warn(&error.to_string());
             swept = false;
         }
-        if let Err(error) = clear_holds(self.world.ground.dir, &self.tx) {
+        if let Err(error) = clear_holds(self.world.ground.dir, &self.ledger.tx) {
             self.world.ground.monitor.warn(&error.to_string());
         }
         // The lock file that remains tells `recover` that the sweep was not finished.
         if !swept {
             return;
         }
-        let lock = lock_path(self.world.ground.dir, &self.tx);
+        let lock = lock_path(self.world.ground.dir, &self.ledger.tx);
         if let Err(error) = std::fs::remove_file(&lock)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -255,21 +232,16 @@ impl<'a> Driver<'a> {
 
     /// Resumes what is kept down, without ending anything: for `release --resume`.
     pub fn resume_released(&mut self) -> Result<()> {
-        let down: Vec<TaskId> = self.state.kept_down().into_iter().rev().cloned().collect();
+        let down: Vec<TaskId> = self.ledger.state.kept_down().into_iter().rev().cloned().collect();
         for quiesce in down {
             let task = TaskId::new(Action::Resume, quiesce.subject);
             self.run(&task)?;
-            if let Some((_, failure)) = self.state.failures().last().filter(|(failed, _)| *failed == task) {
+            if let Some((_, failure)) = self.ledger.state.failures().last().filter(|(failed, _)| *failed == task) {
                 return Err(failure.clone().within(format!("cannot resume `{}`", task.subject)));
             }
         }
         Ok(())
     }
-}
-
-/// Nothing can be relied on while everything is being stopped, and nothing is started any more.
-fn shut_down() -> Error {
-    Error::new("the machine is being shut down").fault(Fault::Left)
 }
 
 /// Removes what held units back for a transaction that has ended.
@@ -311,26 +283,6 @@ pub fn until(awaiting: &Event) -> String {
     match (remaining(awaiting), clock::until(until)) {
         (Some(left), by_clock) if by_clock.unwrap_or_default().abs_diff(left) > JITTER => clock::after(left),
         _ => until.clone(),
-    }
-}
-
-/// Whether what was done by hand, or by programs that were started again, counts as done from this event on.
-fn settles_live(event: &Event) -> bool {
-    matches!(event, Event::Skipped { .. } | Event::Ended { outcome: Outcome::Committed | Outcome::Released })
-}
-
-fn headline(event: &Event) -> Option<String> {
-    match event {
-        Event::TurnedBack { reason } => Some(match reason {
-            Reason::Failed { task } => format!("`{task}` failed; turning back"),
-            Reason::Died => "its process is gone; turning back".to_owned(),
-            Reason::Asked => "turning back, as asked".to_owned(),
-            Reason::Signal { number } => format!("turning back on signal {number}"),
-            Reason::NotConfirmed => "was not confirmed in time; turning back".to_owned(),
-        }),
-        Event::Interrupted { task: Some(task), .. } => Some(format!("`{task}` was interrupted")),
-        Event::Stuck { task } => Some(format!("stuck at `{task}`")),
-        _ => None,
     }
 }
 

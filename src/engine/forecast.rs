@@ -6,6 +6,7 @@ use super::flatten::{ROOM, VERSION, of_quiesce, of_resource, of_step};
 use super::world::World;
 use crate::check::Finding;
 use crate::error::Result;
+use crate::plan::Prove;
 use crate::sys::signal::Stop;
 use crate::tx::{Action, Begun, Confirmation, Event, Goal, Itinerary, OnFailure, Purpose, State, TaskId};
 
@@ -134,7 +135,12 @@ impl World<'_> {
             }
             Action::Precapture => ("reads what it can while everything is still up".into(), None),
             Action::Capture => (self.place_of(subject), None),
-            Action::Prove => ("reads back what was captured".into(), None),
+            Action::Prove => {
+                let loads = self.bound.policy.prove != Some(Prove::Read);
+                let loads = loads && self.resource(subject).is_ok_and(|resource| resource.kind.loads());
+                let beside = if loads { ", loads it beside and compares" } else { "" };
+                (format!("reads back what was captured{beside}"), None)
+            }
             _ => (String::new(), None),
         }
     }

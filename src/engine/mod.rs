@@ -10,7 +10,10 @@ mod driver;
 mod flatten;
 mod forecast;
 mod home;
+mod ledger;
+mod together;
 mod trust;
+mod version;
 mod world;
 
 pub use act::manifest_of;

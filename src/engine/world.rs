@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ pub struct World<'a> {
     /// The paths that each resource claims, in the order of the plan.
     pub(super) paths: Vec<Vec<PathBuf>>,
     /// The resource that was restored last, and to what, as long as nothing else has run.
-    pub(super) restored: RefCell<Option<(String, ObjectId)>>,
+    pub(super) restored: Mutex<Option<(String, ObjectId)>>,
     /// Why the plan cannot be read: then nothing can be done, and that is what each task says.
     pub(super) lost: Option<Error>,
 }
@@ -107,7 +107,7 @@ impl<'a> World<'a> {
             stamps: Stamps::Count,
             measures: false,
             paths: Vec::new(),
-            restored: RefCell::default(),
+            restored: Mutex::default(),
             lost: None,
         };
         world.paths = world.resource_paths()?;

@@ -98,8 +98,8 @@ fn on_the_way_forward(
     refuse_unless_forward(&tx, &told.state)?;
     let world = reopen(journal, Office::ground(dir, tmp, store, site), &tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
-    driver.take_over()?;
-    act(&mut driver, &tx)?;
+    let aimed = driver.take_over().and_then(|()| act(&mut driver, &tx));
+    aimed.map_err(|error| if_left(&driver, error))?;
     settle(&mut driver)?;
     drop(driver);
     drop(lock);
@@ -145,6 +145,11 @@ fn settled(driver: &Driver<'_>, drove: Result<Drove>) -> Result<()> {
         Ok(Drove::LeftToRecover) => Err(left_to_recover(driver.tx(), driver.stop())),
         Err(error) => Err(left_half_way(driver, error)),
     }
+}
+
+/// An error from before the first task: where nothing could be journaled, it is told as one from the midst of them.
+pub(super) fn if_left(driver: &Driver<'_>, error: Error) -> Error {
+    if error.fault == Fault::Left { left_half_way(driver, error) } else { error }
 }
 
 /// Nothing can be journaled, so nothing may be done: neither forward nor back.

@@ -52,7 +52,9 @@ pub(super) fn kept(journal: &dyn Journal, store: &Store, asks: Asks) -> Result<K
             };
             // What is gone already cannot be kept; of what must never go that is damage, which the prune will find.
             let there = !dropped.contains(&manifest) && (fate != Fate::Wanted || store.has(manifest)?);
-            if wanted && there {
+            if !wanted {
+                keep.not.push(manifest);
+            } else if there {
                 keep.manifests.push(manifest);
             }
         }

@@ -12,7 +12,7 @@ use crate::name::TxId;
 use crate::store::Store;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::scratch::Scratch;
-use crate::sys::{files, process, reserve};
+use crate::sys::{clock, files, process, reserve};
 use crate::tx::{Event, State};
 
 /// The state directory, opened to act in it. Holds the store's lock for as long as it lives: shared, or alone.
@@ -141,14 +141,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Shares what somebody may have alone for a while: who drops what is not kept any more. After a moment that is told.
 pub(super) fn patiently<T>(site: &Site, take: impl Fn() -> Result<T>) -> Result<T> {
-    const PATIENCE: Duration = Duration::from_secs(60);
     const MOMENT: Duration = Duration::from_secs(1);
+    let patience = clock::limit("TXUPGRADE_TEST_PATIENCE_MS", Duration::from_secs(60));
     let began = Instant::now();
     let mut told = false;
     loop {
         match take() {
             Err(error)
-                if error.fault == Fault::Locked && began.elapsed() < PATIENCE && site.stop.signal().is_none() =>
+                if error.fault == Fault::Locked && began.elapsed() < patience && site.stop.signal().is_none() =>
             {
                 if !told && began.elapsed() >= MOMENT {
                     told = true;

@@ -10,10 +10,11 @@ use super::office::{Reading, ground_to_look, read_plan_file, tell};
 use crate::check::Finding;
 use crate::engine::{self, World};
 use crate::error::Result;
-use crate::journal::{Journal, MemoryJournal};
+use crate::journal::{Journal, MemoryJournal, Recorded};
+use crate::plan::Prove;
 use crate::store::Store;
 use crate::sys::scratch::Scratch;
-use crate::tx::{Action, Event, Itinerary, Outcome};
+use crate::tx::{Action, Event, Itinerary, Outcome, State, TaskId};
 
 /// What a run of a plan would do.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Forecast {
     pub free: u64,
     /// How long the capture takes, in seconds: as the last one of this plan, else by a cautious rate.
     pub seconds: Option<f64>,
+    /// The same of its proof, before which no step runs.
+    pub proof_seconds: Option<f64>,
     /// Release notes to accept: name and text.
     pub notices: Vec<(String, String)>,
     /// What a person should know.
@@ -59,6 +62,10 @@ pub struct ForecastTask {
 
 /// Bytes a second that a first capture makes on a slow machine.
 const CAUTIOUS_RATE: f64 = 60e6;
+/// The same of reading back what was captured.
+const READING_RATE: f64 = 200e6;
+/// The same of loading it into a database.
+const LOADING_RATE: f64 = 10e6;
 
 /// Makes the forecast.
 pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<Forecast> {
@@ -90,14 +97,17 @@ pub fn plan(site: &Site, plan: &Path, set: &BTreeMap<String, String>) -> Result<
     for notice in &world.bound.notices {
         notices.push((notice.name.to_string(), notice.text.expand(&world.bound.scope)?));
     }
+    let (captures, proves) = (bytes as f64 / CAUTIOUS_RATE, cautiously_proved(&world, &state, bytes));
+    let took = |of| -> Result<Option<f64>> { Ok(measured(journal, &world, of)?.map(|seconds| seconds * bytes as f64)) };
     Ok(Forecast {
-        from: state.output(&crate::tx::TaskId::new(Action::Require, "the version")).and_then(|o| o.version.clone()),
+        from: state.output(&TaskId::new(Action::Require, "the version")).and_then(|o| o.version.clone()),
         to: version.and_then(|spec| Some(spec.target.clone()?).or_else(|| Some(spec.to.as_ref()?.text().to_owned()))),
         tasks: tasks(&world, &itinerary),
         findings,
         bytes,
         free: crate::sys::mounts::free(&site.dir)?,
-        seconds: seconds(journal, &world, bytes)?,
+        seconds: Some(took(|action| matches!(action, Action::Precapture | Action::Capture))?.unwrap_or(captures)),
+        proof_seconds: Some(took(|action| action == Action::Prove)?.unwrap_or(proves)),
         notices,
         warnings,
         summary: world.bound.summary.clone(),
@@ -114,35 +124,83 @@ fn tasks(world: &World<'_>, itinerary: &Itinerary) -> Vec<ForecastTask> {
     itinerary.forward.iter().map(task).collect()
 }
 
-/// How long captures will take: at the rate of the last committed transaction of the plan.
-fn seconds(journal: &dyn Journal, world: &World<'_>, bytes: u64) -> Result<Option<f64>> {
+/// How many seconds a byte has taken, by the last committed transaction of the plan in which that was done: tasks that went
+/// together count once.
+fn measured(journal: &dyn Journal, world: &World<'_>, of: fn(Action) -> bool) -> Result<Option<f64>> {
     let mine = journal.transactions()?.into_iter().rev().filter(|tx| tx.plan == world.bound.name);
     for tx in mine.take(8) {
         let told = tell(journal, &tx)?;
         if told.state.ended() != Some(Outcome::Committed) {
             continue;
         }
-        let mut spent = Duration::ZERO;
-        let mut captured = 0;
-        let mut started = None;
-        for recorded in &told.recorded {
-            match &recorded.event {
-                Event::Started { task, .. } if captures(task.action) => started = Some(&recorded.at),
-                Event::Succeeded { task, output } if captures(task.action) => {
-                    captured += output.bytes.unwrap_or_default();
-                    let took = started.take().and_then(|at| super::standing::seconds_between(at, &recorded.at));
-                    spent += took.unwrap_or_default();
-                }
-                _ => {}
-            }
-        }
+        let captured = told.state.outputs().filter(|(task, _)| task.action == Action::Capture);
+        let captured: u64 = captured.filter_map(|(_, output)| output.bytes).sum();
+        let spent = spent(&told.recorded, of);
         if captured > 0 && !spent.is_zero() {
-            return Ok(Some(spent.as_secs_f64() * bytes as f64 / captured as f64));
+            return Ok(Some(spent.as_secs_f64() / captured as f64));
         }
     }
-    Ok(Some(bytes as f64 / CAUTIOUS_RATE))
+    Ok(None)
 }
 
-fn captures(action: Action) -> bool {
-    matches!(action, Action::Precapture | Action::Capture)
+/// How long anything of a sort was under way.
+fn spent(recorded: &[Recorded], of: fn(Action) -> bool) -> Duration {
+    let (mut spent, mut under_way, mut since) = (Duration::ZERO, 0, "");
+    for Recorded { event, at, .. } in recorded {
+        match event {
+            Event::Started { task, .. } if of(task.action) => {
+                if under_way == 0 {
+                    since = at;
+                }
+                under_way += 1;
+            }
+            Event::Succeeded { task, .. } | Event::Failed { task, .. } if of(task.action) && under_way > 0 => {
+                under_way -= 1;
+                if under_way == 0 {
+                    spent += super::standing::seconds_between(since, at).unwrap_or_default();
+                }
+            }
+            Event::Interrupted { .. } => under_way = 0,
+            _ => {}
+        }
+    }
+    spent
+}
+
+/// How long a first proof takes: all is read back, and databases are loaded unless the plan says otherwise.
+fn cautiously_proved(world: &World<'_>, state: &State, bytes: u64) -> f64 {
+    let loaded = world.bound.resources.iter().filter(|resource| resource.kind.loads());
+    let size = |name: &str| state.output(&TaskId::new(Action::Require, format!("resource {name}")))?.bytes;
+    let loaded: u64 = match world.bound.policy.prove {
+        Some(Prove::Read) => 0,
+        Some(Prove::Restore) | None => loaded.filter_map(|resource| size(&resource.name)).sum(),
+    };
+    bytes as f64 / READING_RATE + loaded as f64 / LOADING_RATE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::tests::{Notebook, id};
+    use crate::tx::Output;
+
+    #[test]
+    fn what_went_together_counts_once() {
+        let mut notebook = Notebook::new();
+        let tx = notebook.begin("notes");
+        for task in ["require the version", "require page", "quiesce stop"] {
+            notebook.does(&tx, task, Output::default());
+        }
+        for (task, wait) in [("capture code", 1000), ("capture db", 2000)] {
+            notebook.starts(&tx, task);
+            notebook.wait(wait);
+        }
+        for (task, wait) in [("capture db", 500), ("capture code", 4000)] {
+            notebook.add(&tx, Event::Succeeded { task: id(task), output: Output::default() });
+            notebook.wait(wait);
+        }
+        let recorded = notebook.journal.events(&tx).unwrap();
+        assert_eq!(spent(&recorded, |action| action == Action::Capture), Duration::from_millis(3500));
+        assert_eq!(spent(&recorded, |action| action == Action::Prove), Duration::ZERO);
+    }
 }

@@ -1,7 +1,7 @@
 //! `rollback`: an open transaction turns back; a committed one is undone by a new transaction.
 
 use super::begin::{Extras, bases, begun, start_next};
-use super::carry_on::{finish, settle};
+use super::carry_on::{finish, if_left, settle};
 use super::keep::refuse_pruned;
 use super::office::{Office, Reading, Told, lock_begin, lock_tx, tell};
 use super::reopen::{reopen, reopen_anyhow, target};
@@ -206,20 +206,27 @@ fn turn_back(site: &Site, mut office: Office, tx: &TxId, extent: Extent) -> Resu
     }
     let world = reopen_anyhow(journal, &|| Office::ground(dir, tmp, store, site), tx, &told.state)?;
     let mut driver = Driver::new(journal, world, tx.clone(), told.state, site.stop.clone());
-    driver.take_over()?;
-    if driver.state().stuck().is_some() {
-        driver.append(Event::Retried { extent })?;
-    } else if *driver.state().heading() == Heading::Forward && driver.state().ended().is_none() {
-        if !driver.state().can_turn_back() {
-            return Err(Error::new(format!("`{tx}` is past its checks and cannot turn back"))
-                .hint(format!("`txupgrade recover` commits it; `txupgrade rollback {tx}` then undoes it")));
-        }
-        driver.turn_back(Reason::Asked)?;
-    }
+    head_back(&mut driver, extent).map_err(|error| if_left(&driver, error))?;
     settle(&mut driver)?;
     drop(driver);
     drop(lock);
     finish(site, &mut office, tx, Wait::No)
+}
+
+fn head_back(driver: &mut Driver<'_>, extent: Extent) -> Result<()> {
+    driver.take_over()?;
+    if driver.state().stuck().is_some() {
+        driver.append(Event::Retried { extent })
+    } else if *driver.state().heading() == Heading::Forward && driver.state().ended().is_none() {
+        if !driver.state().can_turn_back() {
+            let tx = driver.tx();
+            return Err(Error::new(format!("`{tx}` is past its checks and cannot turn back"))
+                .hint(format!("`txupgrade recover` commits it; `txupgrade rollback {tx}` then undoes it")));
+        }
+        driver.turn_back(Reason::Asked)
+    } else {
+        Ok(())
+    }
 }
 
 /// Undoes one committed transaction by a new one.

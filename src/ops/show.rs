@@ -92,45 +92,42 @@ impl Shown {
 
 fn timeline(account: &Account) -> Vec<Moment> {
     let mut timeline = Vec::new();
-    let mut began: Option<(String, TaskId)> = None;
+    // More than one where they go together.
+    let mut began: Vec<(String, TaskId)> = Vec::new();
     for recorded in account.events() {
         let at = recorded.at.clone();
-        let what = match &recorded.event {
+        let mut ended = |task: &TaskId| match began.iter().position(|(_, begun)| begun == task) {
+            Some(index) => {
+                let (start, _) = began.remove(index);
+                let took = seconds_between(&start, &at).unwrap_or_default();
+                (start, took)
+            }
+            None => (at.clone(), Duration::ZERO),
+        };
+        let (at, what) = match &recorded.event {
             Event::Started { task, .. } => {
-                unended(&mut timeline, began.replace((at, task.clone())));
+                began.push((at, task.clone()));
                 continue;
             }
-            Event::Succeeded { task, output } => match began.take() {
-                Some((start, _)) => {
-                    let took = seconds_between(&start, &at).unwrap_or_default();
-                    let what = Happening::Did { task: task.clone(), took, output: output.clone() };
-                    timeline.push(Moment { at: start, what });
-                    continue;
-                }
-                None => Happening::Did { task: task.clone(), took: Duration::ZERO, output: output.clone() },
-            },
-            Event::Failed { task, failure } => match began.take() {
-                Some((start, _)) => {
-                    let took = seconds_between(&start, &at).unwrap_or_default();
-                    let what = Happening::Failed { task: task.clone(), took, failure: failure.clone() };
-                    timeline.push(Moment { at: start, what });
-                    continue;
-                }
-                None => Happening::Failed { task: task.clone(), took: Duration::ZERO, failure: failure.clone() },
-            },
+            Event::Succeeded { task, output } => {
+                let (start, took) = ended(task);
+                (start, Happening::Did { task: task.clone(), took, output: output.clone() })
+            }
+            Event::Failed { task, failure } => {
+                let (start, took) = ended(task);
+                (start, Happening::Failed { task: task.clone(), took, failure: failure.clone() })
+            }
             event => {
-                unended(&mut timeline, began.take());
-                Happening::Event(Box::new(event.clone()))
+                unended(&mut timeline, &mut began);
+                (at, Happening::Event(Box::new(event.clone())))
             }
         };
         timeline.push(Moment { at, what });
     }
-    unended(&mut timeline, began);
+    unended(&mut timeline, &mut began);
     timeline
 }
 
-fn unended(timeline: &mut Vec<Moment>, began: Option<(String, TaskId)>) {
-    if let Some((at, task)) = began {
-        timeline.push(Moment { at, what: Happening::Unended { task } });
-    }
+fn unended(timeline: &mut Vec<Moment>, began: &mut Vec<(String, TaskId)>) {
+    timeline.extend(began.drain(..).map(|(at, task)| Moment { at, what: Happening::Unended { task } }));
 }

@@ -28,6 +28,7 @@ const KINDS: &[Kind] = &[
     Kind { word: "path", list: "resource", key: "path", shape: Shape::One, example: "path=/etc/shop" },
     Kind { word: "sqlite", list: "resource", key: "path", shape: Shape::One, example: "sqlite=/var/lib/shop.db" },
     Kind { word: "postgres", list: "resource", key: "url", shape: Shape::One, example: "postgres=postgresql:///shop" },
+    Kind { word: "mysql", list: "resource", key: "database", shape: Shape::One, example: "mysql=shop" },
     Kind { word: "service", list: "quiesce", key: "units", shape: Shape::Many, example: "service=shop.service" },
     Kind { word: "packages", list: "resource", key: "names", shape: Shape::Many, example: "packages=shop" },
     Kind { word: "http", list: "check", key: "url", shape: Shape::One, example: "http=http://127.0.0.1/" },
@@ -147,6 +148,7 @@ mod tests {
             "path=/srv/shop/",
             "sqlite=/var/lib/Shop_1.db",
             "postgres=postgresql://db.example/shop?sslmode=require",
+            "mysql=shop",
             "service=shop.service,shop-web.service",
             "packages=shop, shop-data",
             "http=http://127.0.0.1:8080/health",
@@ -188,6 +190,11 @@ mod tests {
         name = "shop-postgres"
         kind = "postgres"
         url = "postgresql://db.example/shop?sslmode=require"
+
+        [[resource]]
+        name = "shop-mysql"
+        kind = "mysql"
+        database = "shop"
 
         [[resource]]
         name = "shop-packages"

@@ -26,7 +26,7 @@ pub struct Plan {
     /// `[command]`.
     pub command: CommandDefaults,
     /// `[version]`.
-    pub version: Option<VersionSpec>,
+    pub version: Option<VersionEntry>,
     /// `[[check]]`.
     pub checks: Vec<Entry>,
     /// `[[notice]]`.
@@ -198,15 +198,22 @@ pub struct Notice {
     pub(super) name_span: Span,
 }
 
-/// `[version]`.
+/// `[version]`, until the kind of check that reads the text has read its keys.
 #[derive(Debug)]
-pub struct VersionSpec {
-    /// The check that reads the text: its kind (`command` when `run`/`shell` stands there; else from `kind`) and keys.
+pub struct VersionEntry {
+    /// That kind (`command` when `run`/`shell` stands there; else from `kind`).
     pub kind: String,
     /// Where the kind stands; the table's head when it does not.
     pub kind_span: Span,
     /// The keys of that check.
     pub body: Fields,
+    /// The rest.
+    pub spec: VersionSpec,
+}
+
+/// What `[version]` says beside how the text is read.
+#[derive(Debug)]
+pub struct VersionSpec {
     /// How the version is found in the text.
     pub reading: Reading,
     /// How versions compare.
@@ -219,13 +226,6 @@ pub struct VersionSpec {
     pub target: Option<String>,
     /// What says which is the newest.
     pub latest: Option<Command>,
-}
-
-impl VersionSpec {
-    /// The keys for the kind of check to read; none are left behind.
-    pub fn take_body(&mut self) -> Fields {
-        self.body.take()
-    }
 }
 
 /// `[policy]`.

@@ -29,7 +29,7 @@ pub(crate) mod tests;
 pub use ad_hoc::ad_hoc;
 pub use command::{Command, CommandDefaults, Program};
 pub use entry::{
-    CheckAt, CheckSpec, Entry, Expect, List, Notice, Plan, Policy, Prove, StepAt, Value, Var, VersionSpec,
+    CheckAt, CheckSpec, Entry, Expect, List, Notice, Plan, Policy, Prove, StepAt, Value, Var, VersionEntry, VersionSpec,
 };
 pub use fields::Fields;
 pub use reading::Reading;

@@ -9,7 +9,7 @@ use super::language::{Language, Moment};
 use super::tree::{self, Data, Table};
 use super::{
     CheckAt, CheckSpec, CommandDefaults, Entry, Expect, Fields, List, Notice, Plan, Policy, Prove, Reading, Report,
-    Span, StepAt, Template, VersionSpec, vars,
+    Span, StepAt, Template, VersionEntry, VersionSpec, vars,
 };
 use crate::error::{Error, Fault, Result};
 use crate::name::Name;
@@ -58,7 +58,7 @@ impl Plan {
         let vars = fields.table("vars").map(|f| vars::read(f, set)).unwrap_or_default();
         vars::check_set(&language, set);
         let version = fields.table("version").map(|f| read_version(f, &vars));
-        language.has_target.set(version.as_ref().is_none_or(|v| v.target.is_some() || v.to_is_wrong()));
+        language.has_target.set(version.as_ref().is_none_or(|v| v.spec.target.is_some() || v.to_is_wrong()));
         let mut entries = |list| read_list(&mut fields, list);
         let checks = entries(List::Check);
         let quiesces = entries(List::Quiesce);
@@ -113,10 +113,10 @@ impl Plan {
     }
 }
 
-impl VersionSpec {
+impl VersionEntry {
     /// Its `to` is written but could not be read, which is reported.
     fn to_is_wrong(&self) -> bool {
-        self.to.is_none() && self.body.peek("to").is_some()
+        self.spec.to.is_none() && self.body.peek("to").is_some()
     }
 }
 
@@ -169,7 +169,7 @@ fn read_name(fields: &mut Fields, whose: &str, head: &Span) -> Name {
     })
 }
 
-fn read_version(mut fields: Fields, vars: &BTreeMap<String, super::Var>) -> VersionSpec {
+fn read_version(mut fields: Fields, vars: &BTreeMap<String, super::Var>) -> VersionEntry {
     fields.set_moment(Moment::Always);
     let runs = fields.peek("run").is_some() || fields.peek("shell").is_some();
     let kind_span = fields.span_of("kind");
@@ -204,7 +204,8 @@ fn read_version(mut fields: Fields, vars: &BTreeMap<String, super::Var>) -> Vers
     let to = range("to");
     let target = to.as_ref().and_then(super::Range::only);
     let latest = fields.command("latest");
-    VersionSpec { kind, kind_span, reading, scheme, from, to, target, latest, body: fields }
+    let spec = VersionSpec { reading, scheme, from, to, target, latest };
+    VersionEntry { kind, kind_span, body: fields, spec }
 }
 
 /// The tables of a list.

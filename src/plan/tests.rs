@@ -72,8 +72,9 @@ fn the_example_of_the_design_is_read() {
     assert_eq!(plan.summary, "Notes 1.4 to 2.0");
     assert_eq!(plan.scope().unwrap().values["home"], "/srv/notes");
     assert!(matches!(plan.vars["shards"], Var::Lines(_)));
-    let version = plan.version.as_ref().unwrap();
-    assert_eq!((version.kind.as_str(), version.target.as_deref()), ("command", Some("2.0.0")));
+    let entry = plan.version.as_ref().unwrap();
+    let version = &entry.spec;
+    assert_eq!((entry.kind.as_str(), version.target.as_deref()), ("command", Some("2.0.0")));
     assert!(version.from.as_ref().unwrap().holds("1.4.2").unwrap());
     assert!(version.latest.is_some());
     assert_eq!(plan.checks[0].check.at, CheckAt::Before);
@@ -176,7 +177,7 @@ fn variables_are_made_of_variables_in_any_order() {
 fn the_range_of_a_version_may_be_set() {
     let text = "format = 1\nname = \"p\"\n[vars]\nnew = \"1.0.0\"\n[version]\nrun = [\"v\"]\nto = \"=${new}\"\n";
     let plan = parse_with(text, &[("new", "2.0.1")]).unwrap();
-    assert_eq!(plan.version.as_ref().unwrap().target.as_deref(), Some("2.0.1"));
+    assert_eq!(plan.version.as_ref().unwrap().spec.target.as_deref(), Some("2.0.1"));
     let error = parse_with(text, &[("new", "next")]).and_then(|p| p.verdict()).unwrap_err();
     insta::assert_snapshot!(told(&error), @r#"
     error: the plan `/plans/p.toml` has a mistake

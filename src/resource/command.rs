@@ -52,11 +52,21 @@ impl Resource for Programs {
         Ok(vec![Claim::Thing(format!("command {}", run::shown(self.load()?, &cx.scope)))])
     }
 
-    fn probe(&self, cx: &Context<'_>, _base: Option<ObjectId>) -> Result<Estimate> {
+    /// What a dump will be nobody knows before; as large as the last one is the best guess.
+    fn probe(&self, cx: &Context<'_>, base: Option<ObjectId>) -> Result<Estimate> {
         for command in [Some(self.dump()?), Some(self.load()?), self.fingerprint.as_ref()].into_iter().flatten() {
             can_be_found(command, cx)?;
         }
-        Ok(Estimate::default())
+        let (bytes, items) = base.and_then(|base| cx.store.size_of(base).ok()).unwrap_or_default();
+        let half =
+            [("dump", self.dump()?), ("load", self.load()?)].into_iter().filter(|(_, command)| hides_failures(command));
+        let warnings = half.map(|(key, _)| {
+            format!(
+                "`{}`: of the pipe in `{key}` only the last program's exit status counts: what fails before it goes unseen",
+                cx.subject
+            )
+        });
+        Ok(Estimate { bytes, items, warnings: warnings.collect() })
     }
 
     fn capture(&self, cx: &Context<'_>, _base: Option<ObjectId>) -> Result<Captured> {
@@ -97,6 +107,10 @@ impl Resource for Programs {
             None => Error::new(format!("two dumps of `{}` differ though nothing was done", cx.subject))
                 .hint("give a `fingerprint`: a program that prints the same for the same content"),
         })
+    }
+
+    fn loads(&self) -> bool {
+        false
     }
 
     fn diff(&self, cx: &Context<'_>, manifest: ObjectId) -> Result<Changes> {
@@ -159,6 +173,15 @@ fn can_be_found(command: &Command, cx: &Context<'_>) -> Result<()> {
     match program.starts_with('/') && !std::path::Path::new(&program).exists() {
         true => Err(Error::new(format!("the program `{program}` does not exist"))),
         false => Ok(()),
+    }
+}
+
+/// Whether it is a line of shell with a pipe, of which a plain shell only tells how the last program ended: half a dump
+/// would be taken for a whole one.
+fn hides_failures(command: &Command) -> bool {
+    match &command.program {
+        Program::Shell(text) => text.replace("||", "").contains('|') && !text.contains("pipefail"),
+        Program::Run(_) => false,
     }
 }
 

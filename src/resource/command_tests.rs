@@ -112,3 +112,42 @@ fn what_is_missing_is_said() {
     let told = f.mistakes(List::Resource, "kind = \"command\"\ndump = [\"x\"]");
     assert_eq!(told, "the key `load` is missing");
 }
+
+#[test]
+fn a_pipe_that_hides_how_a_dump_ended_is_named() {
+    let f = Fixture::new();
+    let warned = |dump: &str, load: &str| {
+        let estimate = resource(&f, dump, load, "").probe(&f.context("it"), None).unwrap();
+        estimate.warnings.join("\n")
+    };
+    assert_eq!(
+        warned("pg_dump app | gzip", "gunzip | psql app"),
+        "`it`: of the pipe in `dump` only the last program's exit status counts: what fails before it goes unseen\n\
+         `it`: of the pipe in `load` only the last program's exit status counts: what fails before it goes unseen"
+    );
+    assert_eq!(warned("test -e x || cat y", "cat > y"), "");
+    assert_eq!(warned("bash -o pipefail -c 'pg_dump app | gzip'", "cat > y"), "");
+}
+
+#[test]
+fn a_dump_is_taken_to_be_as_large_as_the_last_one() {
+    let f = Fixture::new();
+    let it = resource(&f, "echo content", "cat", "");
+    let cx = f.context("it");
+    assert_eq!(it.probe(&cx, None).unwrap().bytes, 0);
+    let last = it.capture(&cx, None).unwrap().manifest;
+    assert_eq!(it.probe(&cx, Some(last)).unwrap().bytes, 8);
+}
+
+#[test]
+fn any_byte_goes_in_and_comes_out() {
+    let f = Fixture::new();
+    let every: Vec<u8> = (0..=255u8).cycle().take(70_000).collect();
+    f.write("content", &every);
+    let it = resource(&f, "cat $dir/content", "cat > $dir/content", "");
+    let cx = f.context("it");
+    let captured = it.capture(&cx, None).unwrap();
+    f.write("content", "text");
+    it.restore(&cx, captured.manifest).unwrap();
+    assert_eq!(std::fs::read(f.path("content")).unwrap(), every);
+}

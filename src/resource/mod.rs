@@ -4,6 +4,7 @@ mod command;
 #[cfg(test)]
 mod contract_tests;
 mod fingerprint;
+mod mysql;
 mod path;
 mod pipe;
 mod postgres;
@@ -27,7 +28,7 @@ pub struct Kind {
 }
 
 /// Every kind there is.
-pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND, postgres::KIND];
+pub const KINDS: &[Kind] = &[path::KIND, command::KIND, sqlite::KIND, postgres::KIND, mysql::KIND];
 
 /// Something that can be captured and restored.
 pub trait Resource: Send + Sync {
@@ -69,8 +70,19 @@ pub trait Resource: Send + Sync {
         self.restore(cx, manifest)
     }
 
+    /// Whether its proof loads what was captured somewhere and compares, as that of any database does.
+    fn loads(&self) -> bool {
+        true
+    }
+
     /// Whether a capture or its proof writes all of it down once more for a while.
     fn copies(&self) -> bool {
+        false
+    }
+
+    /// Whether capturing it takes all cores and the whole disk: then it is not captured beside another of that sort. What
+    /// waits for a server or for a program can be.
+    fn fills_the_machine(&self) -> bool {
         false
     }
 

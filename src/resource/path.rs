@@ -109,6 +109,14 @@ impl Resource for PathResource {
         Ok(tree.excluded()?.into_iter().map(|path| root.join(path)).collect())
     }
 
+    fn loads(&self) -> bool {
+        false
+    }
+
+    fn fills_the_machine(&self) -> bool {
+        true
+    }
+
     fn precaptures(&self) -> bool {
         true
     }

@@ -23,13 +23,13 @@ use crate::resource::{Change, What};
 #[derive(Debug)]
 pub(crate) enum Fix {
     /// It is built beside and put in place of what may be there.
-    Build(Entry),
+    Build(Box<Entry>),
     /// Its metadata are set.
-    Mend(Entry),
+    Mend(Box<Entry>),
     /// It is put aside: the manifest does not have it.
     Displace(Vec<u8>),
     /// A directory's metadata are set after all that changes in it.
-    Settle(Entry),
+    Settle(Box<Entry>),
 }
 
 /// How a live tree differs.
@@ -233,7 +233,7 @@ impl Work<'_> {
 
     fn left(&mut self, Level { path, state }: Level) -> Result<()> {
         match state {
-            State::Both { entry, differs: true } => self.out.fixes.push(Fix::Settle(entry.into_entry()?)),
+            State::Both { entry, differs: true } => self.out.fixes.push(Fix::Settle(Box::new(entry.into_entry()?))),
             State::Extra { fixes, holds: None, in_place_of, .. } => {
                 // The whole of it goes at once.
                 self.out.fixes.truncate(fixes);
@@ -299,7 +299,7 @@ impl Work<'_> {
         } else if entry.nlink > 1 && entry.link.is_none() {
             self.rebuilt.insert(entry.path.0.clone());
         }
-        self.out.fixes.push(Fix::Build(entry));
+        self.out.fixes.push(Fix::Build(Box::new(entry)));
     }
 
     fn extra(&mut self, live: &Found, in_place_of: Option<Type>) {
@@ -374,7 +374,7 @@ impl Work<'_> {
         } else if rebuild {
             self.build(entry);
         } else if differs {
-            self.out.fixes.push(Fix::Mend(entry));
+            self.out.fixes.push(Fix::Mend(Box::new(entry)));
         }
         Ok(Below::GoOn)
     }

@@ -68,8 +68,10 @@ pub(crate) fn fetch_rest<T: Copy + Send + Sync, L: Default>(
 ) -> Result<Fetched> {
     /// What one thread writes before it takes more.
     const GROUP: usize = 64;
+    // From here on every core has a frame of its own.
+    store.forget_frames();
     wants.sort_unstable_by_key(|want| want.place);
-    let (here, wants): (Vec<Want<T>>, Vec<Want<T>>) = wants.into_iter().partition(|want| held.contains_key(&want.id));
+    let here: Vec<Want<T>> = wants.extract_if(.., |want| held.contains_key(&want.id)).collect();
     let groups: Vec<&[Want<T>]> = here.chunks(GROUP).collect();
     let frames: Vec<&[Want<T>]> =
         wants.chunk_by(|a, b| (a.place.archive, a.place.frame) == (b.place.archive, b.place.frame)).collect();

@@ -17,7 +17,7 @@
 //! | `capture`, `read` | a tree into the store |
 //! | `side` | where a restore builds, and puts what it displaces |
 //! | `compare`, `content`, `part` | a tree against a manifest |
-//! | `stage`, `patch`, `built`, `converge` | a manifest back into a tree |
+//! | `stage`, `patch`, `built`, `swap`, `converge` | a manifest back into a tree |
 //! | `verify` | proof that what a rollback needs is there, making the index anew |
 //! | `audit` | a check of the whole store |
 //! | `prune`, `dropped` | what nothing needs any more leaves the store |
@@ -51,6 +51,7 @@ mod recorded;
 mod side;
 mod stage;
 mod stream;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -76,7 +77,7 @@ pub use live::resolved;
 pub use manifest::{Entry, Time, Type};
 pub use object::{Bytes, ObjectId};
 pub use prune::{Keep, Pruned, Pruning};
-pub use side::{is_side_name, side_name, side_paths, sweep};
+pub use side::{is_side_name, side_name, side_paths};
 pub use tree::{Replaced, Stamps, Tree};
 pub use verify::{ManifestInfo, Reindexed};
 
@@ -106,6 +107,8 @@ pub struct Store {
     mended: AtomicBool,
     /// What could not be read then: the first of it.
     unreadable: Mutex<Vec<String>>,
+    /// Held while what was written is read back: what one proof has read the next need not read again.
+    proving: Mutex<()>,
 }
 
 impl Store {
@@ -129,6 +132,7 @@ impl Store {
             compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
+            proving: Mutex::default(),
         })
     }
 
@@ -148,6 +152,7 @@ impl Store {
             compared: Mutex::default(),
             mended: AtomicBool::new(false),
             unreadable: Mutex::default(),
+            proving: Mutex::default(),
         }))
     }
 
@@ -294,7 +299,8 @@ impl Store {
     }
 
     fn stored_head(&self, manifest: ObjectId) -> Result<StoredHead> {
-        if dropped::read(&self.dir)?.contains(&manifest) {
+        // What cannot be read is in nobody's way.
+        if dropped::read(&self.dir).is_ok_and(|dropped| dropped.contains(&manifest)) {
             return Err(Error::new(format!("the manifest `{manifest}` was pruned"))
                 .hint("`txupgrade store list` shows what is still there"));
         }

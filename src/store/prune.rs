@@ -27,6 +27,8 @@ pub struct Keep {
     pub manifests: Vec<ObjectId>,
     /// Single objects: the texts of plans.
     pub objects: Vec<ObjectId>,
+    /// Manifests that are not to stay, whether the store still knows them or not.
+    pub not: Vec<ObjectId>,
 }
 
 /// Whether a prune is carried out.
@@ -91,6 +93,7 @@ impl Store {
         // Those that cannot be read are dropped as well.
         let already = dropped::read(&self.dir)?;
         let mut gone = self.index.manifests()?;
+        gone.extend(&keep.not);
         gone.retain(|id| !needed.contains_key(id) && !already.contains(id));
         if !gone.is_empty() {
             dropped::add(&self.dir, self.tmp()?, &gone)?;

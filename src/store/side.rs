@@ -46,14 +46,6 @@ pub fn side_paths(tx: &str, path: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Removes the displaced copies of the resource at `path`; the directory that held them keeps its times.
-pub fn sweep(tx: &str, path: &Path) -> Result<()> {
-    side_paths(tx, path)
-        .into_iter()
-        .filter(|side| side.symlink_metadata().is_ok())
-        .try_for_each(|side| crate::sys::files::remove_beside(&side))
-}
-
 /// One restore's place for what it displaces and builds.
 #[derive(Debug)]
 pub(crate) struct Side {

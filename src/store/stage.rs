@@ -125,7 +125,7 @@ fn wants_of(
 }
 
 fn builds(fixes: &[Fix]) -> impl Iterator<Item = &Entry> {
-    fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(entry) } else { None })
+    fixes.iter().filter_map(|fix| if let Fix::Build(entry) = fix { Some(&**entry) } else { None })
 }
 
 /// Bytes of objects that are held for the restore, so that they need not be read again.

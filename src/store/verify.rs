@@ -171,6 +171,7 @@ impl Store {
     /// need. What is in others was read back before. An error (`Fault::Damage`) says what is damaged and which files it hits.
     /// Returns bytes read.
     pub fn prove_written(&self, manifests: &[ObjectId], progress: &dyn Fn(u64, u64)) -> Result<u64> {
+        let _one_by_one = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut archives, others) = self.index.unproved()?;
         let mut heads = Vec::new();
         for &manifest in manifests {

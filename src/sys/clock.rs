@@ -53,6 +53,13 @@ pub fn ran() -> Duration {
     ran.1
 }
 
+/// How long something may take: `usual`, or in debug builds the milliseconds that the environment variable says, for tests
+/// of what happens when that is over.
+pub fn limit(variable: &str, usual: Duration) -> Duration {
+    let asked = if cfg!(debug_assertions) { std::env::var(variable).ok() } else { None };
+    asked.and_then(|text| text.parse().ok()).map_or(usual, Duration::from_millis)
+}
+
 /// `/proc/sys/kernel/random/boot_id` (or `TXUPGRADE_TEST_BOOT_ID` in debug builds, for tests of reboots);
 /// `unknown` where there is no `/proc`.
 pub fn boot_id() -> String {

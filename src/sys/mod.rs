@@ -5,6 +5,7 @@ pub mod detached;
 pub mod files;
 pub mod hold;
 pub mod lock;
+pub mod memory;
 pub mod mounts;
 pub mod process;
 pub mod reserve;

@@ -12,12 +12,19 @@ pub struct Stop {
     signal: Arc<AtomicI32>,
     count: Arc<AtomicU32>,
     hung_up: Arc<AtomicBool>,
+    /// What raises this one too.
+    outer: Option<Arc<Stop>>,
 }
 
 impl Stop {
     /// A flag that nobody raises.
     pub fn never() -> Stop {
         Stop::default()
+    }
+
+    /// A flag of its own that is raised with this one too.
+    pub fn inner(&self) -> Stop {
+        Stop { outer: Some(Arc::new(self.clone())), ..Stop::default() }
     }
 
     /// Installs the handlers (INT, TERM raise it; HUP, PIPE and the like stop nothing). Once per process.
@@ -54,12 +61,13 @@ impl Stop {
 
     /// The signal that was sent last, if one was.
     pub fn signal(&self) -> Option<i32> {
-        Some(self.signal.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+        let outer = || self.outer.as_ref()?.signal();
+        Some(self.signal.load(Ordering::SeqCst)).filter(|signal| *signal != 0).or_else(outer)
     }
 
     /// How many were sent.
     pub fn count(&self) -> u32 {
-        self.count.load(Ordering::SeqCst)
+        self.count.load(Ordering::SeqCst) + self.outer.as_ref().map_or(0, |outer| outer.count())
     }
 
     /// Whether the terminal hung up; nothing stops because of it.
@@ -90,6 +98,16 @@ mod tests {
     fn nobody_raises_never() {
         let stop = Stop::never();
         assert_eq!((stop.signal(), stop.count()), (None, 0));
+    }
+
+    #[test]
+    fn an_inner_flag_is_raised_by_itself_and_by_what_is_around_it() {
+        let outer = Stop::never();
+        let (one, other) = (outer.inner(), outer.inner());
+        one.raise(libc::SIGTERM);
+        assert_eq!((one.signal(), other.signal(), outer.signal()), (Some(libc::SIGTERM), None, None));
+        outer.raise(libc::SIGINT);
+        assert_eq!((one.signal(), other.signal(), one.count()), (Some(libc::SIGTERM), Some(libc::SIGINT), 2));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl State {
             forward: vec![Progress::Pending; forward],
             backward: vec![Progress::Pending; backward],
             attempted: vec![false; forward],
-            in_flight: None,
+            in_flight: Vec::new(),
             halt: None,
             holds: vec![Hold::Up; quiesces],
             touched: false,
@@ -97,7 +97,7 @@ impl State {
                 None => return Err(illegal("it does not wait for a confirmation")),
             },
             Event::TurnedBack { reason } => {
-                if self.in_flight.is_some() || !self.can_turn_back() {
+                if !self.in_flight.is_empty() || !self.can_turn_back() {
                     return Err(illegal("it cannot turn back now"));
                 }
                 self.heading = Heading::Backward(reason.clone());
@@ -108,7 +108,7 @@ impl State {
             },
             Event::Retried { extent } => self.retry(*extent)?,
             Event::Ended { outcome } => {
-                let released = *outcome == Outcome::Released && self.stuck.is_some() && self.in_flight.is_none();
+                let released = *outcome == Outcome::Released && self.stuck.is_some() && self.in_flight.is_empty();
                 if !released && self.next() != Next::End(*outcome) {
                     return Err(illegal(format!("it cannot end {outcome:?} now")));
                 }
@@ -116,12 +116,12 @@ impl State {
             }
         }
         // Once it has stood open after capture, anything may have been changed by hand.
-        self.touched |= self.in_flight.is_none() && self.resting();
+        self.touched |= self.in_flight.is_empty() && self.resting();
         Ok(self)
     }
 
     fn aim(&mut self, goal: Goal) -> Result<(), IllegalEvent> {
-        if self.heading != Heading::Forward || self.in_flight.is_some() || self.halt.is_some() || goal <= self.goal {
+        if self.heading != Heading::Forward || !self.in_flight.is_empty() || self.halt.is_some() || goal <= self.goal {
             return Err(illegal(format!("it cannot be aimed at {goal:?} now")));
         }
         self.goal = goal;
@@ -129,16 +129,19 @@ impl State {
     }
 
     fn start(&mut self, task: &TaskId) -> Result<(), IllegalEvent> {
-        if let Some(other) = self.in_flight() {
-            return Err(illegal(format!("`{task}` cannot start while `{other}` is under way")));
-        }
         let released = self.stuck.is_some() && task.action == Action::Resume;
-        if !released && self.next() != Next::Run(task.clone()) {
-            return Err(illegal(format!("it is not the turn of `{task}`")));
+        match self.in_flight() {
+            Some(other) if !self.beside(other).contains(task) => {
+                return Err(illegal(format!("`{task}` cannot start while `{other}` is under way")));
+            }
+            None if !released && self.next() != Next::Run(task.clone()) => {
+                return Err(illegal(format!("it is not the turn of `{task}`")));
+            }
+            _ => {}
         }
         let index = self.tasks().iter().position(|candidate| candidate.id == *task);
         let index = index.ok_or_else(|| illegal(format!("there is no task `{task}` on this way")))?;
-        self.in_flight = Some(index);
+        self.in_flight.push(index);
         if let Some(bracket) = self.bracket(task).filter(|_| released) {
             self.redo_behind(bracket);
         }
@@ -186,7 +189,8 @@ impl State {
                 }
                 self.forward[index] = Progress::Failed;
                 if tolerance == Tolerance::Fatal {
-                    self.halt = Some(Halt::Failed(index));
+                    // What was under way beside it ends because of it.
+                    self.halt.get_or_insert(Halt::Failed(index));
                 }
             }
             Heading::Backward(_) => {
@@ -203,8 +207,8 @@ impl State {
         if task != self.in_flight() {
             return Err(illegal("what was interrupted is not what was under way"));
         }
-        let landed = self.in_flight.take();
-        if let (Heading::Forward, Some(index)) = (&self.heading, landed)
+        let landed = std::mem::take(&mut self.in_flight);
+        if let (Heading::Forward, Some(&index)) = (&self.heading, landed.first())
             && self.action(index) == Action::Finish
         {
             let failure = Error::new("was interrupted; it is not run again");
@@ -280,7 +284,7 @@ impl State {
     fn skip(&mut self, task: &TaskId) -> Result<(), IllegalEvent> {
         let index = self.itinerary().forward.iter().position(|candidate| candidate.id == *task);
         let open = |index: &usize| matches!(self.forward[*index], Progress::Pending | Progress::Failed);
-        let captured = self.can_turn_back() && self.in_flight.is_none() && self.all_done(self.captured_end());
+        let captured = self.can_turn_back() && self.in_flight.is_empty() && self.all_done(self.captured_end());
         let index = index.filter(open).filter(|_| task.action.is_step() && captured);
         let index = index.ok_or_else(|| illegal(format!("`{task}` cannot be skipped now")))?;
         self.forward[index] = Progress::Skipped;
@@ -291,7 +295,7 @@ impl State {
     }
 
     fn retry(&mut self, extent: Extent) -> Result<(), IllegalEvent> {
-        if self.in_flight.is_some() {
+        if !self.in_flight.is_empty() {
             return Err(illegal("nothing can be retried while a task is under way"));
         }
         if self.stuck.take().is_some() {
@@ -342,13 +346,8 @@ impl State {
 
     /// Takes the task off flight; its index in the current list.
     fn land(&mut self, task: &TaskId) -> Result<usize, IllegalEvent> {
-        match self.in_flight {
-            Some(index) if self.tasks()[index].id == *task => {
-                self.in_flight = None;
-                Ok(index)
-            }
-            _ => Err(illegal(format!("`{task}` was not under way"))),
-        }
+        let place = self.in_flight.iter().position(|index| self.tasks()[*index].id == *task);
+        place.map(|place| self.in_flight.remove(place)).ok_or_else(|| illegal(format!("`{task}` was not under way")))
     }
 
     fn set_hold(&mut self, task: &TaskId, hold: Hold) {

@@ -46,7 +46,7 @@ pub enum Event {
     },
     /// The process that carried it out is gone, and another has taken over.
     Interrupted {
-        /// The task that was under way, if one was.
+        /// The task that was under way, if one was; of several the first, and with it all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<TaskId>,
         /// Whether the machine was started anew since: then what a quiesce stopped may be up again.

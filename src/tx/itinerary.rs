@@ -3,6 +3,8 @@
 //! Data only. `engine::flatten` makes it from a plan; it is journaled with `Begun`, so that a later version of
 //! this program carries an open transaction on exactly as it was begun.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Action, TaskId};
@@ -20,6 +22,21 @@ pub struct Itinerary {
     pub forward: Vec<Task>,
     /// Walked after the transaction has turned back; tasks that are not needed are passed over.
     pub backward: Vec<Task>,
+}
+
+impl Itinerary {
+    /// The forward tasks around this one that may be under way together: captures of one moment, which stand next to
+    /// each other inside the same quiesces, and likewise their proofs. Of any other task, that task alone.
+    pub fn together(&self, index: usize) -> Range<usize> {
+        let task = &self.forward[index];
+        let same = |other: &Task| other.id.action == task.id.action && other.depth == task.depth;
+        if !matches!(task.id.action, Action::Capture | Action::Prove) {
+            return index..index + 1;
+        }
+        let before = self.forward[..index].iter().rev().take_while(|other| same(other)).count();
+        let behind = self.forward[index..].iter().take_while(|other| same(other)).count();
+        index - before..index + behind
+    }
 }
 
 /// What a transaction is for.

@@ -19,8 +19,8 @@ pub struct State {
     pub(super) backward: Vec<Progress>,
     /// Forward tasks that were started at least once.
     pub(super) attempted: Vec<bool>,
-    /// The task under way, an index into the list of the heading.
-    pub(super) in_flight: Option<usize>,
+    /// The tasks under way, indexes into the list of the heading: more than one only where they go together.
+    pub(super) in_flight: Vec<usize>,
     /// Why the way forward cannot go on, until it turns back or is retried.
     pub(super) halt: Option<Halt>,
     /// One for each quiesce, outermost first.
@@ -110,7 +110,7 @@ pub enum Next {
 }
 
 impl State {
-    /// What to do now. While a task is under way, that task.
+    /// What to do now. While tasks are under way, the first of them.
     pub fn next(&self) -> Next {
         if self.ended.is_some() {
             return Next::Wait;
@@ -330,9 +330,28 @@ impl State {
         }
     }
 
-    /// The task under way.
+    /// The task under way; of several the one that was started first.
     pub fn in_flight(&self) -> Option<&TaskId> {
-        self.in_flight.map(|index| &self.tasks()[index].id)
+        self.under_way().next()
+    }
+
+    /// The tasks under way, in the order in which they were started.
+    pub fn under_way(&self) -> impl Iterator<Item = &TaskId> {
+        self.in_flight.iter().map(|index| &self.tasks()[*index].id)
+    }
+
+    /// The tasks that may be started while `task` is under way, or is about to be: those that go together with it and
+    /// were not started yet. None once something has failed.
+    pub fn beside(&self, task: &TaskId) -> Vec<TaskId> {
+        let forward = &self.itinerary().forward;
+        let index = forward.iter().position(|candidate| candidate.id == *task);
+        let Some(index) = index.filter(|_| self.heading == Heading::Forward && self.halt.is_none()) else {
+            return Vec::new();
+        };
+        let free = |other: &usize| {
+            *other != index && self.forward[*other] == Progress::Pending && !self.in_flight.contains(other)
+        };
+        self.itinerary().together(index).filter(free).map(|other| forward[other].id.clone()).collect()
     }
 
     /// How it ended, if it has.

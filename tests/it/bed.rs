@@ -94,6 +94,12 @@ impl Bed {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// The archives of its store, in no order.
+    pub fn archives(&self) -> Vec<PathBuf> {
+        let files = |dir: PathBuf| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        files(self.state().join("store/archives")).flat_map(files).collect()
+    }
+
     /// The events of a transaction, by name, as the journal has them.
     pub fn events(&self, tx: &str) -> Vec<String> {
         let journal = rusqlite::Connection::open_with_flags(
@@ -111,6 +117,24 @@ impl Bed {
             })
             .collect()
     }
+}
+
+/// The same command in a mount table of its own, in which `mounts`, a line of shell, comes first.
+pub fn behind(mounts: &str, command: &Command) -> Command {
+    let mut behind = Command::new("unshare");
+    behind.args(["-m", "sh", "-c", &format!("{mounts} && exec \"$@\""), "sh"]);
+    behind.arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        behind.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => behind.env(name, value),
+            None => behind.env_remove(name),
+        };
+    }
+    behind.stdin(Stdio::null());
+    behind
 }
 
 impl Said {

@@ -5,6 +5,7 @@
 //! after its server answers and before the application starts.
 
 mod node;
+mod timer;
 
 use node::Node;
 
@@ -481,11 +482,8 @@ fn units_of_every_sort_are_stopped_and_brought_back_as_they_were() {
 fn without_systemd_units_are_refused_before_anything_is_touched() {
     let bed = crate::bed::Bed::new();
     bed.write("odd.toml", &odd("['once']", "true"));
-    let alone = "mount -t tmpfs none /run/systemd; exec \"$@\"";
-    let command = bed.command(&["run", "odd.toml"]);
-    let mut hidden = std::process::Command::new("unshare");
-    hidden.args(["-m", "sh", "-c", alone, "sh"]).arg(command.get_program()).args(command.get_args());
-    let said = Said::of(hidden.current_dir(bed.path("")).output().unwrap()).ends(1);
+    let mut hidden = crate::bed::behind("mount -t tmpfs none /run/systemd", &bed.command(&["run", "odd.toml"]));
+    let said = Said::of(hidden.output().unwrap()).ends(1);
     insta::assert_snapshot!(said.err, @r"
     error: no unit can be stopped: systemd does not run this machine
     hint: use a quiesce of kind `command`, with `run` and `resume`

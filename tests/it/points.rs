@@ -167,3 +167,24 @@ fn a_fault_at_any_point_ends_before_or_after() {
     println!("{points} points counted in {} scenarios", scenarios.len());
     assert!(points >= 300 || scenarios.len() < scenario::ALL.len(), "only {points} points were counted");
 }
+
+#[test]
+fn what_could_not_be_synced_into_the_journal_is_for_recover_to_tell() {
+    let commit = scenario::ALL.iter().find(|scenario| scenario.name == "the commit of an open one").unwrap();
+    let stage = Stage::set(commit);
+    let first = stage.points.iter().position(|point| point.call == "fsync" && point.target.ends_with("journal.db-wal"));
+    let fault = Fault::Fail(first.unwrap(), libc::EIO);
+    let run = |ground: &ground::Ground| {
+        let (said, _) = ground.traced(commit.command, fault);
+        let told = said.err.replace(ground.bed.path("").to_str().unwrap(), "BED/");
+        insta::assert_snapshot!(told, @r"
+        error: `app-1` was left half-way
+          cause: cannot write to the journal `BED/state/journal.db`
+          cause: disk I/O error
+        hint: remove the cause, then `txupgrade recover` settles it
+        ");
+        said
+    };
+    let (world, _) = stage.disturbed_by(run, &[5]);
+    assert_eq!(world, table::World::After);
+}

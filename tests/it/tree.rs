@@ -65,6 +65,13 @@ pub fn differences(left: &Inventory, right: &Inventory) -> String {
     told
 }
 
+/// Bytes that do not get smaller, the same ones for the same seed.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
 /// Chance with a seed (splitmix64): a failure can be had again.
 pub struct Dice(pub u64);
 

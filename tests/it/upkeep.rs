@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bed::Bed;
+use super::bed::{Bed, Said};
+use super::tree::noise;
 
 /// A bed with an application of some size; each upgrade writes most of it anew.
 fn bed(policy: &str) -> Bed {
@@ -36,9 +37,7 @@ shell = 'echo more >> @BED@/app/version; head -c 300000 /dev/urandom > @BED@/app
 }
 
 fn fill(bed: &Bed, seed: u64) {
-    let mut bytes = vec![0; 300_000];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    std::fs::write(bed.path("app/data"), bytes).unwrap();
+    std::fs::write(bed.path("app/data"), noise(seed, 300_000)).unwrap();
 }
 
 fn object(bed: &Bed, arguments: &[&str], status: i32, kind: &str) -> Value {
@@ -53,11 +52,7 @@ fn object(bed: &Bed, arguments: &[&str], status: i32, kind: &str) -> Value {
 }
 
 fn archives(bed: &Bed) -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(bed.state().join("store/archives")).unwrap();
-    let mut all: Vec<PathBuf> = folders
-        .flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap())
-        .map(|file| file.unwrap().path())
-        .collect();
+    let mut all = bed.archives();
     all.sort_by_key(|path| path.metadata().unwrap().len());
     all
 }
@@ -256,8 +251,13 @@ fn prune_and_reindex_are_alone_in_the_store() {
     sound(&bed);
     lock.unlock().unwrap();
     lock.lock().unwrap();
-    bed.run(&["store", "verify"]).ends(7);
-    bed.run(&["run", "app.toml"]).ends(7);
+    // Who shares it waits, and says so; in the end somebody else is named.
+    for arguments in [["store", "verify"], ["run", "app.toml"]] {
+        let mut impatient = bed.command(&arguments);
+        let said = Said::of(impatient.env("TXUPGRADE_TEST_PATIENCE_MS", "1500").output().unwrap()).ends(7);
+        assert!(said.err.starts_with("warning: waits, for the store is locked by another process"), "{}", said.err);
+        assert!(said.err.contains("error: the store is locked by "), "{}", said.err);
+    }
 }
 
 #[test]

@@ -449,7 +449,7 @@ fn a_journal_without_room_stops_everything_until_recover() {
       cause: cannot write to the journal `BED/state/journal.db`
       cause: database or disk is full
     hint: make some megabytes of room on the filesystem of `BED/state`, then `txupgrade recover` again
-    status 1
+    status 5
     shop-1 was interrupted; everything was rolled back and rechecked
     the chain is whole: 21 events of 1 transaction, ending in HASH
     "#);
@@ -609,8 +609,9 @@ fn children_that_outlive_a_failed_step_are_ended_before_anything_is_restored() {
          sleep 0.2; exit 4"
     ));
     let told = shop.leaves_all_as_it_was(&["run", "p.toml"], 3).replace(&mark, "MARK");
-    // Whether its own child was asleep at that moment is chance.
-    let told: Vec<&str> = told.lines().filter(|line| !line.contains("`sleep 0.01`, which")).collect();
+    // Whether its own child was asleep at that moment, or was still called as it is, is chance.
+    let mut told: Vec<&str> = told.lines().filter(|line| !line.contains("`sleep 0.01`, which")).collect();
+    told.dedup();
     insta::assert_snapshot!(told.join("\n"), @r#"
     error: step `go` failed; everything was rolled back and rechecked
       cause: `setsid sh -c 'while :; do echo 6.6.6 > BED/app/version; sleep 0.01; done; : MARK' & sleep 0.2; exit 4` ended with exit status 4

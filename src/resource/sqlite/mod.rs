@@ -6,6 +6,7 @@
 //! and fingerprinted again before the live one is touched, and never pairs a database with another's log (see
 //! `swap`).
 
+mod compare;
 mod copy;
 mod file;
 mod fingerprint;
@@ -20,13 +21,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use serde::{Deserialize, Serialize};
 
+use self::compare::{Facts, Needed, SETTINGS, content_differs, differences, exactness, facts, has_journal};
 use self::copy::{Exactly, Integrity, check, examined, hash, take};
 use self::file::{Access, Attributes, Found, found, resolved};
 use self::look::{Open, Scratch, holder, open, side, with_database};
 use self::swap::Beside;
-use self::words::{command_of, damaged, in_words, is_damage, not_what_was_captured};
+use self::words::{command_of, damaged, in_words, not_what_was_captured};
 use super::fingerprint::Fingerprint;
 use super::{Captured, Change, Changes, Claim, Estimate, Kind, Resource, Told, What};
 use crate::context::Context;
@@ -44,26 +45,6 @@ fn read(fields: &mut Fields) -> Box<dyn Resource> {
 
 struct Sqlite {
     path: Template,
-}
-
-/// What a manifest remembers.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-struct Facts {
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    absent: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    file: Option<Attributes>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    directory: Option<Access>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<Fingerprint>,
-    /// The BLAKE3 of the live file, where what is stored is that very file, byte for byte.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    exact: Option<String>,
-    /// Whether there was a journal beside it, such as one that is kept for the next transaction.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    journal: bool,
 }
 
 impl Resource for Sqlite {
@@ -277,36 +258,6 @@ fn usable(path: &Path) -> Result<bool> {
     }
 }
 
-/// What a restore has to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needed {
-    Nothing,
-    /// Owner, mode, time and the like.
-    Attributes,
-    Replace,
-}
-
-/// A database that says the same may still be another file: vacuumed, touched, or one that says it only together with
-/// what a writer that died has left in a log. Where nobody has it open and the very file was stored, that very file is
-/// put back; `None` where it was not.
-fn exactness(path: &Path, facts: &Facts) -> Result<Option<Needed>> {
-    let (Some(attributes), Some(exact)) = (&facts.file, &facts.exact) else { return Ok(None) };
-    if holder(path)?.is_some() {
-        return Ok(None);
-    }
-    if look::is_needed_beside(path) || (has_journal(path)? && !facts.journal) {
-        return Ok(Some(Needed::Replace));
-    }
-    if Attributes::of(path)? == *attributes {
-        return Ok(None);
-    }
-    Ok(Some(if hash(path)? == *exact { Needed::Attributes } else { Needed::Replace }))
-}
-
-fn has_journal(path: &Path) -> Result<bool> {
-    Ok(found(&side(path, "-journal"))? != Found::Nothing)
-}
-
 /// Whoever has it open would go on writing to what is displaced.
 fn free_of_others(path: &Path) -> Result<()> {
     if found(path)? == Found::File
@@ -316,62 +267,6 @@ fn free_of_others(path: &Path) -> Result<()> {
             .hint("stop it; then `txupgrade rollback` again"));
     }
     Ok(())
-}
-
-fn facts(cx: &Context<'_>, manifest: ObjectId) -> Result<Facts> {
-    let head = cx.store.head(manifest)?;
-    serde_json::from_value(head.facts).or_say(|| format!("the manifest of `{}` is not that of a database", cx.subject))
-}
-
-fn differences(path: &Path, facts: &Facts, cx: &Context<'_>) -> Result<Changes> {
-    let place = path.display().to_string();
-    let whole = |what: What, details: Vec<String>| Changes {
-        items: vec![Change { what, name: place.clone(), details, secret: false }],
-    };
-    let (Some(attributes), Some(fingerprint)) = (&facts.file, &facts.fingerprint) else {
-        return Ok(match found(path)? {
-            Found::Nothing => Changes::default(),
-            _ => whole(What::Added, Vec::new()),
-        });
-    };
-    match found(path)? {
-        Found::Nothing => return Ok(whole(What::Removed, Vec::new())),
-        Found::Other(what) => return Ok(whole(What::Changed, vec![format!("{REPLACED}{what}")])),
-        Found::File => {}
-    }
-    let live = with_database(path, &cx.tmp, |looked| {
-        match fingerprint::of(&looked.connection, looked.log, &mut || cx.go_on()) {
-            Ok(print) => Ok(Ok(print?)),
-            Err(error) if is_damage(&error) => Ok(Err(error.to_string())),
-            Err(error) => Err(in_words(error, path)),
-        }
-    })?;
-    let mut items = Vec::new();
-    let details = attributes.details(&Attributes::of(path)?);
-    if !details.is_empty() {
-        items.push(Change { what: What::Changed, name: place.clone(), details, secret: false });
-    }
-    match live {
-        Ok(live) => items.extend(fingerprint.changes(&live, SETTINGS)),
-        Err(why) => {
-            items.push(Change { what: What::Changed, name: SETTINGS.to_owned(), details: vec![why], secret: false })
-        }
-    }
-    Ok(Changes { items })
-}
-
-/// What a change of the database as a whole is called, beside changes of its tables and of its file.
-const SETTINGS: &str = "the database";
-const REPLACED: &str = "now ";
-
-/// Whether more than the attributes of the file differs.
-fn content_differs(changes: &Changes, path: &Path) -> bool {
-    let place = path.display().to_string();
-    !changes.items.iter().all(|change| {
-        change.name == place
-            && change.what == What::Changed
-            && !change.details.iter().any(|detail| detail.starts_with(REPLACED))
-    })
 }
 
 /// Puts the database back; `at` is `path` in the directory that is held open.

@@ -54,6 +54,12 @@ impl World {
     fn restore(&self, manifest: ObjectId, tree: &Tree) -> Changes {
         self.store.restore_tree(manifest, tree, "notes-1", &|_, _| ()).unwrap()
     }
+
+    /// Removes what a restore has left beside the tree, as the engine does at the end.
+    fn sweep(&self) {
+        let there = side_paths("notes-1", &self.root()).into_iter().filter(|side| side.symlink_metadata().is_ok());
+        there.for_each(|side| crate::sys::files::remove_beside(&side).unwrap());
+    }
 }
 
 fn head() -> Head {

@@ -117,7 +117,7 @@ fn a_root_that_is_a_mount_point_keeps_its_side_copies_inside() {
     world.restore(captured.manifest, &tree);
     assert_eq!(std::fs::read_to_string(root.join("b/c")).unwrap(), "old");
     assert!(side_paths("notes-1", &root)[1].exists());
-    sweep("notes-1", &root).unwrap();
+    world.sweep();
     assert_eq!(world.diff(captured.manifest, &tree), Changes::default());
 }
 

@@ -30,7 +30,7 @@ fn a_wrecked_tree_comes_back_with_everything() {
     assert_eq!(std::fs::metadata(root.join("hole")).unwrap().blocks(), 0);
 
     assert_eq!(world.restore(captured.manifest, &tree), Changes::default());
-    sweep("notes-1", &root).unwrap();
+    world.sweep();
     assert_eq!(std::fs::read_dir(world.path("live")).unwrap().count(), 1);
 }
 

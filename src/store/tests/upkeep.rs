@@ -7,7 +7,7 @@ fn go(_: u64, _: u64) -> Result<()> {
 }
 
 fn keep(manifests: &[ObjectId]) -> Keep {
-    Keep { manifests: manifests.to_vec(), objects: Vec::new() }
+    Keep { manifests: manifests.to_vec(), ..Keep::default() }
 }
 
 fn sound(world: &World) {
@@ -43,7 +43,7 @@ fn prune_drops_what_nothing_needs_and_nothing_else() {
     world.store.put(b"nobody needs it").unwrap();
     let all = three(&world);
     let before = world.store.size().unwrap();
-    let wanted = Keep { manifests: vec![all[2].0], objects: vec![plan] };
+    let wanted = Keep { manifests: vec![all[2].0], objects: vec![plan], ..Keep::default() };
     let forecast = world.store.prune(&wanted, Pruning::DryRun, &go).unwrap();
     assert_eq!(world.store.size().unwrap(), before);
     assert_eq!((forecast.manifests.len(), forecast.kept), (2, 1));

@@ -4,6 +4,7 @@
 //! is somebody else's by now never gets a signal. We ourselves and process 1 never get one.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -27,13 +28,7 @@ const TICK: u64 = 10_000_000;
 
 /// How long a process may take to end by itself after TERM.
 fn grace() -> Duration {
-    if cfg!(debug_assertions)
-        && let Ok(text) = std::env::var("TXUPGRADE_TEST_GRACE_MS")
-        && let Ok(milliseconds) = text.parse()
-    {
-        return Duration::from_millis(milliseconds);
-    }
-    Duration::from_millis(if cfg!(test) { 400 } else { 10_000 })
+    clock::limit("TXUPGRADE_TEST_GRACE_MS", Duration::from_millis(if cfg!(test) { 400 } else { 10_000 }))
 }
 
 /// What is known of a program that was started: enough to find what it started.
@@ -155,12 +150,19 @@ fn end(find: &dyn Fn() -> Vec<Seen>, groups: &[PathBuf]) -> Result<Vec<(u32, Str
                 .because("it was killed 10 s ago and is still there"));
         }
         for one in &found {
-            let (_, killed) = known.entry((one.pid, one.start)).or_insert_with(|| {
-                let command = seen::command_line(one.pid).unwrap_or_default();
-                // A stopped one would not hear it.
-                let _ = send(one, Signal::TERM).and_then(|()| send(one, Signal::CONT));
-                (command, None)
-            });
+            let (_, killed) = match known.entry((one.pid, one.start)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let command = seen::command_line(one.pid).unwrap_or_default();
+                    // One that has gone by itself meanwhile was not ended by us.
+                    if !seen::lives(one) {
+                        continue;
+                    }
+                    // A stopped one would not hear it.
+                    let _ = send(one, Signal::TERM).and_then(|()| send(one, Signal::CONT));
+                    entry.insert((command, None))
+                }
+            };
             if now >= kill {
                 killed.get_or_insert(now);
                 if send(one, Signal::KILL) == Err(Errno::PERM) {
@@ -206,5 +208,18 @@ fn send(one: &Seen, signal: Signal) -> Result<(), Errno> {
             rustix::process::kill_process(pid, signal)
         }
         Err(cause) => Err(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_gone_by_itself_was_not_ended_by_us() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let found = std::cell::Cell::new(seen::look(child.id()));
+        child.wait().unwrap();
+        assert!(end(&|| found.take().into_iter().collect(), &[]).unwrap().is_empty());
     }
 }

@@ -32,6 +32,11 @@ pub(super) fn look(pid: u32) -> Option<Seen> {
     parse(pid, &stat)
 }
 
+/// Whether this very process is not over yet.
+pub(super) fn lives(one: &Seen) -> bool {
+    look(one.pid).is_some_and(|now| now.start == one.start && now.state != State::Dead)
+}
+
 /// Every living process that can be seen.
 pub(super) fn all() -> impl Iterator<Item = Seen> {
     std::fs::read_dir("/proc")

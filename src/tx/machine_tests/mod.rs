@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use walk::{Tally, Walk};
 
-use super::{Action, Boot, Event, Goal, Next, Output, Runner, State, TaskId};
+use super::{Action, Boot, Event, Goal, Next, Output, Reason, Runner, State, TaskId};
 use crate::error::Error;
 
 /// How many things go wrong in one history, at most.
@@ -79,6 +79,63 @@ fn carried_on(mut state: State, runner: &Runner) -> State {
     }
     assert_eq!(state.next(), Next::Wait);
     state
+}
+
+/// Three captures of one moment, and what stands around them.
+fn several() -> (State, Runner, Vec<TaskId>) {
+    let shape = shapes::all().into_iter().find(|shape| shape.name == "several captured together").unwrap();
+    let runner = shape.begun.runner.clone();
+    let mut state = State::begin(&shape.begun);
+    loop {
+        let Next::Run(task) = state.next() else { panic!("{:?}", state.next()) };
+        let beside = state.beside(&task);
+        if beside.len() == 2 {
+            return (state, runner, [vec![task], beside].concat());
+        }
+        assert!(beside.is_empty(), "{task} and {beside:?}");
+        state = state.after(&Event::Started { task: task.clone(), runner: runner.clone() }).unwrap();
+        state = state.after(&Event::Succeeded { task, output: Output::default() }).unwrap();
+    }
+}
+
+#[test]
+fn captures_of_one_moment_go_together_and_nothing_else_does() {
+    let (state, runner, tasks) = several();
+    let start = |state: &State, task: &TaskId| {
+        state.clone().after(&Event::Started { task: task.clone(), runner: runner.clone() })
+    };
+    assert_eq!(tasks, ["capture r0", "capture r1", "capture r2"].map(|task| task.parse().unwrap()));
+    // The first of them has the turn; what is around them has not.
+    assert!(start(&state, &tasks[1]).is_err());
+    let one = start(&state, &tasks[0]).unwrap();
+    for other in ["prove r0", "quiesce q0", "apply s0", "capture r0", "capture r3"] {
+        assert!(start(&one, &other.parse().unwrap()).is_err(), "{other}");
+    }
+    let two = start(&one, &tasks[2]).unwrap();
+    assert_eq!(two.under_way().collect::<Vec<_>>(), [&tasks[0], &tasks[2]]);
+    assert_eq!(two.beside(&tasks[0]), [tasks[1].clone()]);
+    assert!(two.clone().after(&Event::TurnedBack { reason: Reason::Asked }).is_err());
+    // The first failure decides; what still is under way ends, and nothing more begins.
+    let failed = |task: &TaskId| Event::Failed { task: task.clone(), failure: Error::new("no") };
+    let one = two.after(&failed(&tasks[2])).unwrap();
+    assert!(one.beside(&tasks[0]).is_empty() && start(&one, &tasks[1]).is_err());
+    assert_eq!(one.next(), Next::Run(tasks[0].clone()));
+    let none = one.after(&failed(&tasks[0])).unwrap();
+    assert_eq!(none.next(), Next::TurnBack(Reason::Failed { task: tasks[2].clone() }));
+}
+
+#[test]
+fn a_death_ends_all_that_was_under_way() {
+    let (state, runner, tasks) = several();
+    let start = |state: State, task: &TaskId| {
+        state.after(&Event::Started { task: task.clone(), runner: runner.clone() }).unwrap()
+    };
+    let state = start(start(state, &tasks[0]), &tasks[1]);
+    let interrupted =
+        |task: &TaskId| Event::Interrupted { task: Some(task.clone()), boot: Boot::Same, runner: runner.clone() };
+    assert!(state.clone().after(&interrupted(&tasks[1])).is_err());
+    let state = state.after(&interrupted(&tasks[0])).unwrap();
+    assert_eq!((state.in_flight(), state.next()), (None, Next::TurnBack(Reason::Died)));
 }
 
 /// A transaction that waits at its first goal and was just found so after a reboot, its quiesce under way again.

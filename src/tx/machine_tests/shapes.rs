@@ -48,14 +48,13 @@ pub(super) struct Step {
 }
 
 impl Shape {
-    /// The task under way, what it does, and its bit.
-    pub(super) fn in_flight(&self, state: &State) -> Option<(&Task, Deed, u64)> {
-        let index = state.in_flight?;
-        let (tasks, (deed, bit)) = match state.heading() {
-            Heading::Forward => (&self.begun.itinerary.forward, self.forward[index]),
-            Heading::Backward(_) => (&self.begun.itinerary.backward, self.backward[index]),
+    /// The tasks under way, what they do, and their bits.
+    pub(super) fn under_way(&self, state: &State) -> Vec<(&Task, Deed, u64)> {
+        let (tasks, deeds) = match state.heading() {
+            Heading::Forward => (&self.begun.itinerary.forward, &self.forward),
+            Heading::Backward(_) => (&self.begun.itinerary.backward, &self.backward),
         };
-        Some((&tasks[index], deed, bit))
+        state.in_flight.iter().map(|&index| (&tasks[index], deeds[index].0, deeds[index].1)).collect()
     }
 
     /// A number for each task; the same in both lists for what is the same command.
@@ -339,6 +338,7 @@ pub(super) fn all() -> Vec<Shape> {
             .quiesced(&[true], Fatal)
             .over(&[1], vec![step(1, 0), step(1, 0)])
             .with(|draft| draft.precapture = true),
+        draft("several captured together").quiesced(&[true], Fatal).over(&[1, 1, 1, 0], vec![step(1, 0), step(1, 2)]),
         draft("no quiesce").over(&[0, 0], vec![step(0, 0), both(0, 1), step(0, 1)]),
         draft("nothing but steps").over(&[], vec![outside(0), outside(0), outside(0)]),
         draft("nothing but resources, done by hand")

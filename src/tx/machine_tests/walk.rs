@@ -125,6 +125,9 @@ impl<'s> Walk<'s> {
     }
 
     fn from(&mut self, now: Moment) -> Result<Tally, Trail> {
+        if now.state.in_flight().is_some() {
+            return self.act(&now);
+        }
         let mut tally = self.deaths(&now, now.world, "before the next event")?;
         let next = now.state.next();
         if now.troubles > 0 && next != Next::Wait && now.state.can_turn_back() {
@@ -170,17 +173,38 @@ impl<'s> Walk<'s> {
     }
 
     fn run(&mut self, now: Moment, task: &TaskId) -> Result<Tally, Trail> {
+        self.then(&now, Event::Started { task: task.clone(), runner: self.runner.clone() })
+    }
+
+    /// Everything that can become of the tasks under way: each may end next, and where others go together with them,
+    /// each of those may be started next.
+    fn act(&mut self, now: &Moment) -> Result<Tally, Trail> {
+        let shape = self.shape;
+        let under_way = shape.under_way(&now.state);
+        let mut worlds = vec![now.world];
+        for (task, deed, _) in &under_way {
+            let after =
+                |world: World| [Much::None, Much::Half, Much::Full].map(|much| world.after(shape, task, *deed, much));
+            worlds = worlds.into_iter().flat_map(after).collect();
+            worlds.dedup();
+        }
         let mut tally = Tally::default();
-        let started = Event::Started { task: task.clone(), runner: self.runner.clone() };
-        let now = Moment { state: after(now.state.clone(), &started)?, ..now };
-        self.act(&now, &mut tally).map_err(|trail| label(trail, &started))?;
+        for world in worlds {
+            tally += self.deaths(now, world, "while it acts")?;
+        }
+        for (task, deed, bit) in &under_way {
+            tally += self.end_of(now, task, *deed, *bit)?;
+        }
+        for task in now.state.in_flight().map(|task| now.state.beside(task)).unwrap_or_default() {
+            tally += self.run(now.clone(), &task)?;
+        }
         Ok(tally)
     }
 
-    /// Everything that can become of the task under way.
-    fn act(&mut self, now: &Moment, tally: &mut Tally) -> Result<(), Trail> {
+    /// Everything that can become of one task under way.
+    fn end_of(&mut self, now: &Moment, task: &Task, deed: Deed, bit: u64) -> Result<Tally, Trail> {
         let shape = self.shape;
-        let (task, deed, bit) = shape.in_flight(&now.state).ok_or_else(|| vec!["nothing is under way".to_owned()])?;
+        let mut tally = Tally::default();
         let forward = *now.state.heading() == Heading::Forward;
         now.world.judge(shape, &now.state, task, deed).map_err(|wrong| vec![wrong])?;
         let undoes = self.shape.begun.itinerary.purpose == Purpose::Rollback;
@@ -191,9 +215,6 @@ impl<'s> Walk<'s> {
             [Much::None, Much::Half, Much::Full].map(|much| now.world.after(shape, task, deed, much)).to_vec();
         let full = worlds[2].tried(deed);
         worlds.dedup();
-        for (world, place) in worlds.iter().zip(["before it acts", "half-way", "after it acted"]) {
-            *tally += self.deaths(now, *world, place)?;
-        }
         // Where nobody proves that it is down, it is: its repeat fails because there is nothing left to stop.
         if !forward && matches!(deed, Deed::Quiesce(_)) && task.tolerance == Tolerance::Noted {
             worlds = vec![full];
@@ -201,23 +222,22 @@ impl<'s> Walk<'s> {
         worlds.iter_mut().for_each(|world| *world = world.tried(deed));
         if now.failing & bit != 0 {
             let half = worlds[worlds.len() / 2];
-            *tally += self.fail(now, half, task, &self.failure.clone())?;
-            return Ok(());
+            return self.fail(now, half, task, &self.failure.clone());
         }
         if now.troubles > 0 {
             for world in &worlds {
                 let now = troubled(now);
-                *tally += self.fail(&now, *world, task, &self.failure.clone())?;
+                tally += self.fail(&now, *world, task, &self.failure.clone())?;
                 let lasting = Moment { failing: now.failing | bit, ..now.clone() };
-                *tally += self.fail(&lasting, *world, task, &self.failure.clone())?;
+                tally += self.fail(&lasting, *world, task, &self.failure.clone())?;
                 if forward {
-                    *tally += self.fail(&now, *world, task, &self.signal.clone())?;
+                    tally += self.fail(&now, *world, task, &self.signal.clone())?;
                 }
             }
         }
         let succeeded = Event::Succeeded { task: task.id.clone(), output: Output::default() };
-        *tally += self.then_in(now, full, succeeded)?;
-        Ok(())
+        tally += self.then_in(now, full, succeeded)?;
+        Ok(tally)
     }
 
     fn fail(&mut self, now: &Moment, world: World, task: &Task, failure: &Error) -> Result<Tally, Trail> {
@@ -384,7 +404,7 @@ fn situation(now: &Moment) -> Situation {
     let mut key = vec![
         *goal as u8,
         u8::from(matches!(heading, Heading::Backward(_))),
-        in_flight.map_or(u8::MAX, |index| index as u8),
+        in_flight.len() as u8,
         u8::from(*touched),
         match confirm {
             Confirm::No => 0,
@@ -405,6 +425,7 @@ fn situation(now: &Moment) -> Situation {
             key.extend([2, *index as u8, u8::from(signal)]);
         }
     }
+    key.extend(in_flight.iter().map(|index| *index as u8));
     key.extend(forward.iter().chain(backward).map(|progress| *progress as u8));
     key.extend(attempted.iter().map(|attempted| u8::from(*attempted)));
     key.extend(holds.iter().map(|hold| *hold as u8));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::bed::{Bed, Said};
-use crate::tree::{Inventory, inventory};
+use crate::tree::{Inventory, inventory, noise};
 
 use super::trace::{self, Fault, Point, Traced};
 
@@ -160,9 +160,7 @@ impl Ground {
         sparse.set_len(3 << 20).unwrap();
         sparse.write_all_at(b"an island", 2 << 20).unwrap();
         xattr::set(app.join("version"), "user.origin", b"a mirror").unwrap();
-        let mut large = vec![0; 1_300_000];
-        blake3::Hasher::new().finalize_xof().fill(&mut large);
-        fs::write(app.join("large"), large).unwrap();
+        fs::write(app.join("large"), noise(0, 1_300_000)).unwrap();
 
         bed.write("live/data/readme", "");
         database(&bed.path("live/data/app.db"), "create table note(text); insert into note values ('old'), ('older');");

@@ -1,6 +1,7 @@
 //! What is disturbed: a command, and the ground on which it begins.
 
 use super::ground::{Ground, World};
+use crate::tree::noise;
 
 /// A command that is disturbed.
 pub struct Scenario {
@@ -33,15 +34,18 @@ pub enum After {
     Exactly,
 }
 
+/// One that begins on the ground as it is, and does what it is told.
+const PLAIN: Scenario = Scenario {
+    name: "",
+    prepare: |ground| Prepared::at(ground.world()),
+    command: &[],
+    status: 0,
+    after: After::Exactly,
+    word: &[],
+};
+
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "the first run",
-        prepare: |ground| Prepared::at(ground.world()),
-        command: &["run", "plan.toml"],
-        status: 0,
-        after: After::AnyTime,
-        word: &[],
-    },
+    Scenario { name: "the first run", command: &["run", "plan.toml"], after: After::AnyTime, ..PLAIN },
     Scenario {
         name: "a run that prunes",
         prepare: |ground| {
@@ -52,9 +56,8 @@ pub const ALL: &[Scenario] = &[
             Prepared::at(ground.world())
         },
         command: &["run", "plan.toml"],
-        status: 0,
         after: After::AnyTime,
-        word: &[],
+        ..PLAIN
     },
     Scenario {
         name: "a run that fails",
@@ -65,8 +68,7 @@ pub const ALL: &[Scenario] = &[
         },
         command: &["run", "plan.toml"],
         status: 3,
-        after: After::Exactly,
-        word: &[],
+        ..PLAIN
     },
     Scenario {
         name: "the undoing of a run",
@@ -75,9 +77,7 @@ pub const ALL: &[Scenario] = &[
             Prepared::at(ground.world())
         },
         command: &["rollback", "--yes"],
-        status: 0,
-        after: After::Exactly,
-        word: &[],
+        ..PLAIN
     },
     Scenario {
         name: "recover, back",
@@ -88,9 +88,7 @@ pub const ALL: &[Scenario] = &[
             Prepared::at(before)
         },
         command: &["recover"],
-        status: 0,
-        after: After::Exactly,
-        word: &[],
+        ..PLAIN
     },
     Scenario {
         name: "recover, forward",
@@ -101,33 +99,16 @@ pub const ALL: &[Scenario] = &[
             Prepared::at(before)
         },
         command: &["recover"],
-        status: 0,
-        after: After::Exactly,
-        word: &[],
+        ..PLAIN
     },
-    Scenario {
-        name: "begin",
-        prepare: |ground| Prepared::at(ground.world()),
-        command: &["begin", "plan.toml"],
-        status: 0,
-        after: After::Exactly,
-        word: &["rollback"],
-    },
-    Scenario {
-        name: "the commit of an open one",
-        prepare: open,
-        command: &["commit"],
-        status: 0,
-        after: After::Exactly,
-        word: &["commit"],
-    },
+    Scenario { name: "begin", command: &["begin", "plan.toml"], word: &["rollback"], ..PLAIN },
+    Scenario { name: "the commit of an open one", prepare: open, command: &["commit"], word: &["commit"], ..PLAIN },
     Scenario {
         name: "the turning back of an open one",
         prepare: open,
         command: &["rollback"],
-        status: 0,
-        after: After::Exactly,
         word: &["rollback"],
+        ..PLAIN
     },
     Scenario {
         name: "a run over programs that fails",
@@ -138,25 +119,10 @@ pub const ALL: &[Scenario] = &[
         },
         command: &["run", "plan.toml"],
         status: 3,
-        after: After::Exactly,
-        word: &[],
+        ..PLAIN
     },
-    Scenario {
-        name: "store prune",
-        prepare: prunable,
-        command: &["store", "prune"],
-        status: 0,
-        after: After::Exactly,
-        word: &[],
-    },
-    Scenario {
-        name: "store reindex",
-        prepare: prunable,
-        command: &["store", "reindex"],
-        status: 0,
-        after: After::Exactly,
-        word: &[],
-    },
+    Scenario { name: "store prune", prepare: prunable, command: &["store", "prune"], ..PLAIN },
+    Scenario { name: "store reindex", prepare: prunable, command: &["store", "reindex"], ..PLAIN },
     Scenario {
         name: "an index of another format",
         prepare: |ground| {
@@ -166,9 +132,7 @@ pub const ALL: &[Scenario] = &[
             Prepared { back: None, ..prepared }
         },
         command: &["snapshot", "plan.toml"],
-        status: 0,
-        after: After::Exactly,
-        word: &[],
+        ..PLAIN
     },
 ];
 
@@ -191,10 +155,8 @@ fn prunable(ground: &Ground) -> Prepared {
     let plan = ground.bed.read("plan.toml");
     // What would be dropped at the end of each transaction stays.
     ground.bed.write("plan.toml", plan.split("[policy]").next().unwrap());
-    let aborted = |command: &[&str], seed: u8, bytes: usize| {
-        let mut junk = vec![0; bytes];
-        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut junk);
-        std::fs::write(ground.bed.path("live/app/junk"), junk).unwrap();
+    let aborted = |command: &[&str], seed: u64, bytes: usize| {
+        std::fs::write(ground.bed.path("live/app/junk"), noise(seed, bytes)).unwrap();
         ground.bed.write("no-stop", "");
         ground.run(command).ends(1);
         for name in ["live/app/junk", "no-stop"] {

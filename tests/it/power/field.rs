@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::bed::{Bed, Said};
 use crate::disk::{Disk, Kind, Logged, does};
-use crate::tree::{differences, inventory};
+use crate::tree::{differences, inventory, noise};
 
 /// System calls that change a filesystem, or see to it that changes last.
 const CALLS: &str = "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,syncfs,\
@@ -210,9 +210,7 @@ impl Field {
         for number in 0..40 {
             write(&format!("data/many/{number}"), format!("{number}\n").as_bytes());
         }
-        let mut noise = vec![0; 1_500_000];
-        blake3::Hasher::new().finalize_xof().fill(&mut noise);
-        write("data/noise", &noise);
+        write("data/noise", &noise(0, 1_500_000));
         fs::create_dir(self.live.join("db")).unwrap();
         self.sql(
             "pragma journal_mode = wal; create table notes (id integer primary key, text); \

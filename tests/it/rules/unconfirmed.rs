@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{App, NEW, OLD, ended, is_alive, send, wait_until};
-use crate::bed::Said;
+use crate::bed::{Said, behind};
 use crate::tree::Dice;
 
 fn to_confirm(within: &str) -> App {
@@ -219,12 +219,12 @@ impl Clock {
     fn command(&self, app: &App, arguments: &str) -> Command {
         let mut command = app.bed.command(&arguments.split_whitespace().collect::<Vec<_>>());
         command
-            .env("LD_PRELOAD", &self.library)
             .env("FAKETIME_TIMESTAMP_FILE", &self.file)
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .env("DONT_FAKE_MONOTONIC", "1");
-        command
+        // The library leaves two files in `/dev/shm` for every process that is killed.
+        behind(&format!("mount -t tmpfs none /dev/shm && export LD_PRELOAD='{}'", self.library), &command)
     }
 
     fn run(&self, app: &App, arguments: &str) -> Said {
