@@ -127,7 +127,8 @@ impl Watched {
         Journal { calls: &self.calls, log: self.log.clone() }
     }
 
-    /// Each archive is complete and synced before it has its name, and has its name before any event that follows.
+    /// Each archive is complete and synced before it has its name, and has its name for good before the capture that it is of
+    /// is told to have succeeded: of several that are under way, before the last one. Where none is, before any event.
     fn archives_come_first(&self) {
         let named = |call: &&Call| call.renames() && call.text.contains(&format!(r#", "{}/"#, self.archives));
         let renames: Vec<&Call> = self.calls.0.iter().filter(named).collect();
@@ -140,14 +141,26 @@ impl Watched {
             let written = self.calls.last_before(usize::MAX, |call| call.writes(from)).expect("it is written");
             assert!(written.ended < synced.begun && synced.ended < rename.begun, "{}", rename.text);
             let of_dir = self.calls.next(rename.ended, "sync of its directory", |call| call.syncs(dir));
-            let event = self.calls.next(rename.ended, "event", |call| call.writes(&self.log));
-            assert!(of_dir.ended < event.begun, "{}", rename.text);
+            let told = self.told_after(rename.ended);
+            assert!(of_dir.ended < told, "{}", rename.text);
             let made = self.calls.0.iter().find(|call| call.is("mkdir") && call.text.contains(&format!("\"{dir}\"")));
             if let Some(made) = made {
                 let above = self.calls.next(made.ended, "sync above it", |call| call.syncs(&self.archives));
                 assert!(above.ended < rename.begun, "{}", made.text);
             }
         }
+    }
+
+    /// When the last of the captures that are under way is told to have succeeded; where none is, when anything is told.
+    fn told_after(&self, line: usize) -> usize {
+        let told = |kind: &str, task: &str| {
+            let text = format!(r#"{{\"event\":\"{kind}\",\"task\":\"{task}\""#);
+            self.calls.0.iter().find(|call| call.writes(&self.log) && call.text.contains(&text)).map(|call| call.begun)
+        };
+        let captures = ["precapture code", "precapture data", "capture code", "capture data", "capture db"];
+        let ends = captures.iter().filter(|task| told("started", task).is_some_and(|begun| begun < line));
+        let ends = ends.filter_map(|task| told("succeeded", task)).filter(|end| *end > line);
+        ends.max().unwrap_or_else(|| self.calls.next(line, "event", |call| call.writes(&self.log)).begun)
     }
 
     fn in_live(&self, call: &Call) -> bool {
