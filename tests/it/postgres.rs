@@ -27,7 +27,7 @@ fn left(cluster: &Cluster) -> Vec<String> {
 fn a_half_run_migration_is_taken_back_to_the_row() {
     let (bed, cluster) = (Bed::new(), Cluster::new());
     cluster.sql("postgres", "CREATE DATABASE shop");
-    does(cluster.client("pgbench", "shop").args(["-i", "-q", "-s", "1"]));
+    does(cluster.client("pgbench", "shop").args(["-i", "-q", "-s", "10"]));
     cluster.file("shop", SCHEMA);
     let before = cluster.dump("shop");
     let large = "SELECT loid, md5(string_agg(data, '' ORDER BY pageno)) FROM pg_largeobject GROUP BY 1 ORDER BY 1";
