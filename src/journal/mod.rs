@@ -3,7 +3,7 @@
 //! Relies on SQLite (WAL, `synchronous=FULL`) and on `sys` for the clock and durable files. Promises: an event that
 //! was appended is still there after a power cut; two transactions that overlap are never both open; a row that was
 //! changed, removed, moved or cut off at the end is noticed, and nothing is appended to a journal whose end is not
-//! as it was left. An append that returns an error has appended nothing.
+//! as it was left. An append that fails for the disk may be in the journal all the same: only who reads it anew can tell.
 
 mod chain;
 mod claims;
@@ -26,7 +26,7 @@ use crate::tx::{Begun, Event};
 
 /// Where events are kept.
 pub trait Journal: Send {
-    /// Adds `event` at the end; durable when it returns. After an error it is not in the journal.
+    /// Adds `event` at the end; durable when it returns. What could not be synced may be in the journal after an error.
     fn append(&mut self, tx: &TxId, event: &Event) -> Result<()>;
     /// The events of `tx` in order, each checked against its hash; none if there is no such transaction.
     fn events(&self, tx: &TxId) -> Result<Vec<Recorded>>;

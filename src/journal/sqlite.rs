@@ -82,6 +82,17 @@ impl SqliteJournal {
         Ok(Some(SqliteJournal { dir: dir.to_owned(), access: Access::Reading(reading), reliable: OnceCell::new() }))
     }
 
+    /// Refuses a journal whose end is gone: what it does not tell would be taken for what never was.
+    pub fn check_end(&self) -> Result<()> {
+        // Read before the rows: what was the end then is in the journal for ever.
+        let Some(head) = head::read(&self.dir)? else { return Ok(()) };
+        self.with(|db| {
+            let until = head.seq.cast_signed();
+            let last = rows(db, "WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1", &[&until])?.pop();
+            chain::check_end(last.as_ref(), Some(head), |seq| hash_of(db, seq))
+        })
+    }
+
     fn with<T>(&self, ask: impl Fn(&Connection) -> Result<T>) -> Result<T> {
         match &self.access {
             Access::Writing(db) => {
@@ -254,14 +265,16 @@ fn bring_up_to_date(dir: &Path, db: &Connection, last: Option<&Row>) -> Result<(
         last.check()?;
     }
     let head = head::read(dir)?;
-    chain::check_end(last, head, |seq| {
-        let hash = db.query_row("SELECT hash FROM event WHERE seq = ?1", [seq.cast_signed()], |row| row.get(0));
-        hash.optional().ok().flatten().and_then(|bytes: Vec<u8>| Hash::from_slice(&bytes))
-    })?;
+    chain::check_end(last, head, |seq| hash_of(db, seq))?;
     match last.map(Head::from) {
         Some(end) if head != Some(end) => head::write(dir, end),
         _ => Ok(()),
     }
+}
+
+fn hash_of(db: &Connection, seq: u64) -> Option<Hash> {
+    let hash = db.query_row("SELECT hash FROM event WHERE seq = ?1", [seq.cast_signed()], |row| row.get(0));
+    hash.optional().ok().flatten().and_then(|bytes: Vec<u8>| Hash::from_slice(&bytes))
 }
 
 fn write_head(dir: &Path, db: &mut Connection, said: &str) -> Result<()> {

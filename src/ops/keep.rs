@@ -14,7 +14,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::Journal;
 use crate::name::{Name, TxId};
 use crate::plan::Plan;
-use crate::store::{Keep, ObjectId, Pruned, Pruning, Store};
+use crate::store::{Keep, ManifestInfo, ObjectId, Pruned, Pruning, Store};
 use crate::tx::{Action, Outcome, Purpose};
 
 /// Who asks what is to be kept.
@@ -33,6 +33,7 @@ pub(super) fn kept(journal: &dyn Journal, store: &Store, asks: Asks) -> Result<K
         all.push(tell(journal, &tx)?);
     }
     let mut keep = Keep::default();
+    keep.manifests.extend(older(&all, store)?.iter().map(|info| info.id));
     let dropped = store.dropped()?;
     let fates = fates(&all, asks, &|told| policy(store, told));
     for (told, fate) in all.iter().zip(fates) {
@@ -60,6 +61,23 @@ pub(super) fn kept(journal: &dyn Journal, store: &Store, asks: Asks) -> Result<K
         }
     }
     Ok(keep)
+}
+
+/// What was captured before the journal begins: another one told of it, which is gone. Nobody knows whether it is needed.
+fn older(all: &[Told], store: &Store) -> Result<Vec<ManifestInfo>> {
+    let Some(first) = all.iter().filter_map(|told| told.recorded.first()).min_by_key(|event| event.seq) else {
+        return Ok(store.list_manifests()?);
+    };
+    Ok(store.list_manifests()?.into_iter().filter(|info| info.head.at < first.at).collect())
+}
+
+/// The transactions of which something was captured before the journal begins.
+pub(super) fn unknown(journal: &dyn Journal, store: &Store) -> Result<Vec<String>> {
+    let all = journal.transactions()?.iter().map(|tx| tell(journal, tx)).collect::<Result<Vec<Told>>>()?;
+    let mut names: Vec<String> = older(&all, store)?.into_iter().map(|info| info.head.tx).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 /// What becomes of a transaction's snapshot.

@@ -27,7 +27,9 @@ pub(super) struct Office {
 impl Office {
     /// Opens it, making it where it does not exist, and removes what dead processes left in `tmp/`.
     pub(super) fn open(site: &Site) -> Result<Office> {
-        Office::open_as(site, Mode::Shared)
+        let office = Office::open_as(site, Mode::Shared)?;
+        office.journal.check_end()?;
+        Ok(office)
     }
 
     /// The same, and nobody else works in the store.
@@ -40,6 +42,7 @@ impl Office {
         let open = || -> Result<Office> {
             files::create_private_dir(&site.dir)?;
             let dir = std::fs::canonicalize(&site.dir).or_say(|| "cannot find it")?;
+            refuse_lost_journal(&dir)?;
             format::establish(&dir)?;
             for part in ["locks", "tmp", "logs"] {
                 files::create_private_dir(&dir.join(part))?;
@@ -207,12 +210,14 @@ impl Reading {
 
 /// A state directory that had a journal and has none is not a new one: nobody may say that all is well.
 pub(super) fn refuse_lost_journal(dir: &Path) -> Result<()> {
-    let there = |name: &str| dir.join(name).symlink_metadata().is_ok();
-    if there("journal.db") || !there("journal.head") {
+    let there = |name: &str| dir.join(name).metadata().ok();
+    let says = |name: &str| there(name).is_some_and(|file| !file.is_file() || file.len() > 0);
+    if says("journal.db") || says("journal.db-wal") || there("journal.head").is_none() {
         return Ok(());
     }
+    let how = if there("journal.db").is_some() { "is empty" } else { "is not" };
     Err(Error::new(format!("the journal of `{}` is gone", dir.display()))
-        .because("`journal.head` is there and `journal.db` is not")
+        .because(format!("`journal.head` is there and `journal.db` {how}"))
         .hint("put `journal.db` back from a backup; the snapshots are still in `store/archives`")
         .fault(Fault::Damage))
 }

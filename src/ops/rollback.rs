@@ -89,7 +89,9 @@ pub fn rollback_of(site: &Site, tx: Option<&TxId>) -> Result<(TxId, bool)> {
 }
 
 fn reading(site: &Site) -> Result<Reading> {
-    Reading::open(site)?.ok_or_else(|| Error::new("there is no transaction to roll back"))
+    let reading = Reading::open(site)?.ok_or_else(|| Error::new("there is no transaction to roll back"))?;
+    reading.journal.check_end()?;
+    Ok(reading)
 }
 
 /// What a rollback would do, without doing it.

@@ -38,6 +38,7 @@ pub struct Open {
 /// Every open transaction, the oldest first.
 pub fn status(site: &Site) -> Result<Vec<Open>> {
     let Some(Reading { dir, journal }) = Reading::open(site)? else { return Ok(Vec::new()) };
+    journal.check_end()?;
     let open = journal.unfinished()?;
     open.iter().map(|tx| Ok(Open::of(&Account::read(&journal, &dir, tx)?))).collect()
 }

@@ -6,7 +6,9 @@
 use std::path::Path;
 
 use super::Site;
-use super::keep::{Asks, kept, refuse_pruned};
+use super::keep::{
+    self, {Asks, kept, refuse_pruned},
+};
 use super::look::which;
 use super::office::{Office, Reading, patiently, store_lock, tell};
 use crate::error::{Error, Fault, Result};
@@ -119,6 +121,8 @@ pub fn prune(site: &Site, pruning: Pruning) -> Result<Pruned> {
     if pruning == Pruning::DryRun {
         let Looking { store, _sharing } = &Looking::open(site)?;
         let reading = Reading::open(site)?.ok_or_else(|| no_journal(site))?;
+        reading.journal.check_end()?;
+        warn_of_unknown(site, &reading.journal, store)?;
         return store.prune(&kept(&reading.journal, store, Asks::Person)?, pruning, &tell);
     }
     // Without its journal nobody knows what a store has to keep.
@@ -126,8 +130,21 @@ pub fn prune(site: &Site, pruning: Pruning) -> Result<Pruned> {
         return Err(no_journal(site));
     }
     let office = Office::open_alone(site)?;
+    office.journal.check_end()?;
+    warn_of_unknown(site, &office.journal, &office.store)?;
     let keep = kept(&office.journal, &office.store, Asks::Person)?;
     office.store.prune(&keep, pruning, &tell)
+}
+
+fn warn_of_unknown(site: &Site, journal: &dyn Journal, store: &Store) -> Result<()> {
+    let names: Vec<String> = keep::unknown(journal, store)?.iter().map(|name| format!("`{name}`")).collect();
+    if !names.is_empty() {
+        site.monitor.warn(&format!(
+            "what was captured for {} is older than the journal, which therefore cannot tell whether it is needed; it stays",
+            names.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 fn no_journal(site: &Site) -> Error {

@@ -151,18 +151,86 @@ fn a_resource_that_is_not_there_is_said() {
     bed.run(&["rollback"]).ends(0);
 }
 
-#[test]
-fn a_journal_that_is_gone_is_damage_and_not_a_new_beginning() {
+/// A bed in which a transaction is open, and what to begin another one with.
+fn one_open() -> (Bed, [String; 4]) {
     let bed = Bed::new();
     let path = bed.write("app/f", "1\n");
-    bed.run(&["begin", "--name", "shop", &format!("path={}", path.display())]).ends(0);
+    let begin = ["begin".to_owned(), "--name".to_owned(), "shop".to_owned(), format!("path={}", path.display())];
+    bed.run(&begin.each_ref().map(String::as_str)).ends(0);
+    (bed, begin)
+}
+
+/// Nothing acts on the journal or drops a snapshot, and nobody is told that all is well.
+fn is_damage(bed: &Bed, begin: &[String; 4]) {
+    let archives = bed.archives();
+    for _ in 0..2 {
+        for arguments in [
+            &begin.each_ref().map(String::as_str)[..],
+            &["status"],
+            &["recover"],
+            &["history", "--verify"],
+            &["rollback"],
+            &["store", "prune"],
+            &["store", "prune", "--dry-run"],
+        ] {
+            let said = bed.run(arguments).ends(8);
+            assert!(said.err.contains("journal"), "{}", said.err);
+        }
+    }
+    assert_eq!(bed.archives(), archives);
+}
+
+#[test]
+fn a_journal_that_is_gone_is_damage_and_not_a_new_beginning() {
+    let (bed, begin) = one_open();
     for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
         let _ = std::fs::remove_file(bed.state().join(name));
     }
-    for arguments in [&["status"][..], &["recover"], &["history", "--verify"], &["show"], &["rollback"]] {
-        let said = bed.run(arguments).ends(8);
-        assert!(said.err.contains("journal"), "{}", said.err);
+    is_damage(&bed, &begin);
+    assert!(!bed.exists("state/journal.db"));
+    std::fs::write(bed.state().join("journal.db"), "").unwrap();
+    is_damage(&bed, &begin);
+    let said = bed.run(&["status"]).ends(8);
+    insta::assert_snapshot!(said.told(&bed), @r"
+    error: the journal of `BED/state` is gone
+      cause: `journal.head` is there and `journal.db` is empty
+    hint: put `journal.db` back from a backup; the snapshots are still in `store/archives`
+    ");
+}
+
+#[test]
+fn a_journal_of_yesterday_is_damage_and_not_the_truth() {
+    let (bed, begin) = one_open();
+    bed.run(&["rollback"]).ends(0);
+    // A passive checkpoint at the end of each command has put all of it into the one file.
+    let yesterday = std::fs::read(bed.state().join("journal.db")).unwrap();
+    bed.run(&begin.each_ref().map(String::as_str)).ends(0);
+    for name in ["journal.db-wal", "journal.db-shm"] {
+        let _ = std::fs::remove_file(bed.state().join(name));
     }
+    std::fs::write(bed.state().join("journal.db"), yesterday).unwrap();
+    is_damage(&bed, &begin);
+    let said = bed.run(&["status"]).ends(8);
+    insta::assert_snapshot!(said.told(&bed), @r"
+    error: the journal is damaged
+      cause: it was cut off: it ends with event 17 of `shop-1`, and there were 26
+    hint: put the `journal.*` files back from a backup; `txupgrade store list` and `store export` read the snapshots without
+    ");
+}
+
+#[test]
+fn what_was_captured_before_the_journal_begins_is_not_pruned() {
+    let (bed, begin) = one_open();
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm", "journal.head"] {
+        let _ = std::fs::remove_file(bed.state().join(name));
+    }
+    let archives = bed.archives();
+    bed.write("app/f", "2\n");
+    bed.run(&begin.each_ref().map(String::as_str)).ends(0);
+    bed.run(&["rollback"]).ends(0);
+    let said = bed.run(&["store", "prune"]).ends(0);
+    insta::assert_snapshot!(said.err.lines().next().unwrap(), @"warning: what was captured for `shop-1` is older than the journal, which therefore cannot tell whether it is needed; it stays");
+    assert!(archives.iter().all(|archive| archive.exists()));
 }
 
 #[test]
