@@ -56,7 +56,7 @@ impl Server<'_> {
         work: impl FnOnce(&mut dyn Read) -> Result<T> + Send,
     ) -> Result<T> {
         let mut words = vec![
-            format!("--dbname={}", self.at(database)),
+            self.dbname(&self.at(database)),
             format!("--snapshot={snapshot}"),
             format!("--lock-wait-timeout={}", print::PATIENCE),
             "--no-password".to_owned(),
@@ -80,7 +80,7 @@ impl Server<'_> {
         let roomy = mounts::free(&cx.tmp).is_ok_and(|free| free / 2 > bytes);
         let parallel = jobs > 1 && bytes > PAYS && roomy;
         let mut words = ["--exit-on-error", "--no-password"].map(str::to_owned).to_vec();
-        words.push(format!("--dbname={}", self.at(database)));
+        words.push(self.dbname(&self.at(database)));
         if parallel {
             words.extend([format!("--jobs={jobs}"), "/dev/stdin".to_owned()]);
         }

@@ -160,6 +160,7 @@ impl Resource for Postgres {
         let facts = facts(cx, manifest)?;
         let server = Server::find(cx, &self.way, Some(&facts.database))?;
         let beside = Beside::of(&server);
+        server.end_abandoned()?;
         // Who has been here in this transaction has put back what a load makes of it.
         let compared = match beside.has_displaced(&server)? {
             true => Compared::Loosely,
@@ -189,6 +190,7 @@ impl Resource for Postgres {
 
     fn sweep(&self, cx: &Context<'_>) -> Result<()> {
         let server = Server::find(cx, &self.way, None)?;
+        server.end_abandoned()?;
         for name in Beside::of(&server).all(&server)? {
             swap::drop_beside(&server, &name)?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub(super) struct Server<'a> {
     url: Url,
     /// Where its tools are; empty: on the PATH.
     pub(super) bin: PathBuf,
+    /// What its sessions of ours are called, whichever process of ours they are of.
+    session: String,
     /// The address of a database to rename others from.
     pub(super) maintenance: String,
     pub(super) about: About,
@@ -89,8 +91,11 @@ FROM pg_roles r WHERE r.rolname = current_user;
 impl<'a> Server<'a> {
     /// Finds the server. `database` is the name that was captured; at the beginning it is told by the address.
     pub(super) fn find(cx: &'a Context<'_>, way: &'a Way, database: Option<&str>) -> Result<Server<'a>> {
-        let url = url(&way.url.expand(&cx.scope)?)?;
+        let address = way.url.expand(&cx.scope)?;
+        let url = url(&address)?;
         way.passwords(cx)?;
+        let parts = [cx.tx.as_str(), &cx.subject, &cx.state.display().to_string(), &address];
+        let session = format!("txupgrade_{}", hashed(&parts));
         let psql = match tools::installed("psql").first() {
             Some((_, bin)) => bin.clone(),
             None => PathBuf::new(),
@@ -105,8 +110,8 @@ impl<'a> Server<'a> {
         };
         let known = database.map(str::to_owned).or_else(|| url.database.clone());
         let maintenance = url.of("postgres");
-        let mut server =
-            Server { cx, way, url, bin: psql, maintenance, about: nobody, database: known.clone().unwrap_or_default() };
+        let database = known.clone().unwrap_or_default();
+        let mut server = Server { cx, way, url, bin: psql, session, maintenance, about: nobody, database };
         let others = ["postgres", "template1"].map(str::to_owned);
         let mut first = None;
         for name in others.into_iter().filter(|name| known.as_ref() != Some(name)) {
@@ -142,6 +147,36 @@ impl<'a> Server<'a> {
     /// The address of a database of this server.
     pub(super) fn at(&self, database: &str) -> String {
         self.url.of(database)
+    }
+
+    /// The argument that names a database to a tool. What is said here goes before what a service file says.
+    pub(super) fn dbname(&self, address: &str) -> String {
+        let sign = if address.contains('?') { '&' } else { '?' };
+        format!("--dbname={address}{sign}application_name={}", self.session)
+    }
+
+    /// Ends the sessions that a client which was killed has left: the server goes on with what it was told, and may
+    /// create a database after it was looked for. What is interrupted in that, the server takes back itself.
+    pub(super) fn end_abandoned(&self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let sql = format!(
+            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = {} AND usename = session_user AND pid <> pg_backend_pid()
+               AND backend_type = 'client backend';",
+            words::literal(&self.session)
+        );
+        let began = Instant::now();
+        loop {
+            let said =
+                self.tell(&sql).map_err(|failure| failure.about("cannot end a session that was left at work"))?;
+            let Some((pid, _)) = said.split_once('|') else { return Ok(()) };
+            if began.elapsed() > PATIENCE {
+                return Err(Error::new(format!("session {pid} was left at work and does not end"))
+                    .because(format!("it was asked to for {} s", PATIENCE.as_secs()))
+                    .hint("see what holds it: SELECT * FROM pg_stat_activity"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn major(&self) -> u32 {
@@ -211,7 +246,7 @@ impl<'a> Server<'a> {
 
     pub(super) fn client(&self, address: &str, more: &[&str]) -> Command {
         let fixed = ["-XqAtw", "-vON_ERROR_STOP=1", "-vVERBOSITY=verbose"];
-        let address = format!("--dbname={address}");
+        let address = self.dbname(address);
         let words = fixed.iter().chain(more).map(|word| (*word).to_owned()).chain([address]);
         let mut command = self.command("psql", self.bin.clone(), words.collect());
         command.env.insert("PGCLIENTENCODING".to_owned(), literal_value("UTF8"));
@@ -222,7 +257,6 @@ impl<'a> Server<'a> {
         let mut env: BTreeMap<String, plan::Value> = [
             // What the tools say themselves is judged.
             ("LC_ALL", "C"),
-            ("PGAPPNAME", "txupgrade"),
             ("PGCONNECT_TIMEOUT", "15"),
             ("PGOPTIONS", ""),
             ("PGCLIENTENCODING", ""),
@@ -265,6 +299,11 @@ impl Way {
             .hint(format!("chmod 600 {}", path.display()))),
         }
     }
+}
+
+/// Twelve digits that stand for all the parts.
+pub(super) fn hashed(parts: &[&str]) -> String {
+    blake3::hash(parts.join("\0").as_bytes()).to_hex()[..12].to_owned()
 }
 
 pub(super) fn one_line(text: &str) -> String {

@@ -3,7 +3,7 @@
 //! Promises: at every moment there is a whole database under the live name, or none where there was none: both renames
 //! are one transaction of the server. What is displaced stays, closed to everybody, until the transaction's end.
 
-use super::server::{Answer, Failure, Server, one_line};
+use super::server::{Answer, Failure, Server, hashed, one_line};
 use super::words::{code, ident, literal};
 use crate::error::Result;
 
@@ -17,7 +17,7 @@ impl Beside {
     pub(super) fn of(server: &Server<'_>) -> Beside {
         let cx = server.cx;
         let parts = [cx.tx.as_str(), &cx.subject, &cx.state.display().to_string(), &server.database];
-        Beside { prefix: format!("txupgrade_{}_", &blake3::hash(parts.join("\0").as_bytes()).to_hex()[..12]) }
+        Beside { prefix: format!("txupgrade_{}_", hashed(&parts)) }
     }
 
     /// Where a dump is loaded to be proved.
@@ -55,15 +55,20 @@ pub(super) fn is_open(server: &Server<'_>, name: &str) -> Result<Option<bool>> {
     })
 }
 
-/// Drops a database of ours, if it is there.
+/// Drops a database of ours, if it is there, and nobody creates it any more.
 pub(super) fn drop_beside(server: &Server<'_>, name: &str) -> Result<()> {
+    server.end_abandoned()?;
     if is_open(server, name)?.is_none() {
         return Ok(());
     }
     let say = |failure: Box<Failure>| failure.about(format!("cannot drop the database `{name}`"));
-    server
-        .tell(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false IS_TEMPLATE false;", ident(name)))
-        .map_err(say)?;
+    // One that was half dropped, which the server marks so, can only be dropped.
+    let close = format!(
+        "SELECT format('ALTER DATABASE %I WITH ALLOW_CONNECTIONS false IS_TEMPLATE false', datname)
+         FROM pg_database WHERE datname = {} AND datconnlimit <> -2 \\gexec\n",
+        literal(name)
+    );
+    server.tell(&close).map_err(say)?;
     patiently(server, name, &format!("DROP DATABASE IF EXISTS {};", ident(name))).map_err(say)
 }
 

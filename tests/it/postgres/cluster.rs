@@ -128,7 +128,7 @@ impl Cluster {
     pub fn told(&self, said: &Said, bed: &Bed) -> String {
         let text = said.told(bed).replace(self.dir().to_str().unwrap(), "PG");
         let text = regex::Regex::new(r"(session |pg_terminate_backend\()\d+").unwrap().replace_all(&text, "${1}PID");
-        regex::Regex::new(r"txupgrade_[0-9a-f]{12}_").unwrap().replace_all(&text, "txupgrade_HASH_").into_owned()
+        regex::Regex::new(r"txupgrade_[0-9a-f]{12}").unwrap().replace_all(&text, "txupgrade_HASH").into_owned()
     }
 }
 

@@ -1,7 +1,8 @@
 //! `kill -9` of txupgrade whenever it has started another program of a restore; then `recover`.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::cluster::{Cluster, does};
@@ -146,4 +147,111 @@ fn what_is_there_or_not_is_put_back_from_every_state() {
     let was = oid();
     held.bed.run(&["rollback", "shop-1", "--yes"]).ends(0);
     assert_eq!(oid(), was);
+}
+
+/// The sessions that are to create a database and are not let.
+fn creating(cluster: &Cluster) -> Vec<String> {
+    let sql =
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE \"txupgrade%' AND wait_event_type = 'Lock'";
+    cluster.sql("postgres", sql).lines().map(str::to_owned).collect()
+}
+
+/// While it lives no database can be created.
+struct Barred(Child);
+
+impl Barred {
+    fn new(cluster: &Cluster) -> Barred {
+        let mut command = cluster.client("psql", "postgres");
+        let child = command.arg("-Xq").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut barred = Barred(child);
+        let locked = "BEGIN; LOCK TABLE pg_database IN SHARE MODE;\n\\echo locked\n";
+        barred.0.stdin.as_mut().unwrap().write_all(locked.as_bytes()).unwrap();
+        let mut said = String::new();
+        BufReader::new(barred.0.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "locked\n");
+        barred
+    }
+
+    fn lift(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+/// Waits until something is true.
+#[track_caller]
+fn until(what: &str, is: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Starts a command and kills it when the server is at creating a database for it, and is held up in that.
+fn killed_in_create(bed: &Bed, cluster: &Cluster, arguments: &[&str]) {
+    let mut command = bed.command(arguments);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("it creates a database", || !creating(cluster).is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Waits until nobody of ours is at work on the server.
+fn is_quiet(cluster: &Cluster) {
+    let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'txupgrade%'";
+    until("the server is left alone", || cluster.sql("postgres", ours) == "0");
+}
+
+#[test]
+fn a_database_that_the_server_still_creates_for_a_killed_proof_does_not_come() {
+    let (bed, cluster) = (Bed::new(), Cluster::new());
+    cluster.sql("postgres", "CREATE DATABASE shop");
+    cluster.file("shop", "CREATE TABLE t (x int); INSERT INTO t VALUES (1)");
+    let steps = "\n[policy]\nprove = \"restore\"\n\n[[step]]\nname = \"s\"\nkind = \"command\"\nrun = [\"true\"]\n";
+    bed.write("plan.toml", &plan(&cluster, "postgres", steps));
+    let barred = Barred::new(&cluster);
+    killed_in_create(&bed, &cluster, &["run", "plan.toml"]);
+    bed.run(&["recover"]).ends(0);
+    assert_eq!(creating(&cluster), Vec::<String>::new());
+    barred.lift();
+    is_quiet(&cluster);
+    assert_eq!(left(&cluster), Vec::<String>::new());
+    bed.run(&["run", "plan.toml"]).ends(0);
+    assert_eq!(left(&cluster), Vec::<String>::new());
+}
+
+#[test]
+fn a_database_that_the_server_still_creates_for_a_killed_restore_is_in_nobodys_way() {
+    let held = Held::new("CREATE TABLE t (x int); INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)");
+    held.again();
+    let barred = Barred::new(&held.cluster);
+    killed_in_create(&held.bed, &held.cluster, &["rollback", "shop-1", "--yes"]);
+    let was = creating(&held.cluster);
+    std::thread::scope(|threads| {
+        let recover = threads.spawn(|| held.bed.run(&["recover"]));
+        until("another creates it", || creating(&held.cluster).iter().any(|pid| !was.contains(pid)));
+        assert_eq!(creating(&held.cluster).len(), 1);
+        barred.lift();
+        let said = recover.join().unwrap().ends(0);
+        assert!(said.err.contains("rolled back"), "{}", said.err);
+    });
+    is_quiet(&held.cluster);
+    held.is_as_it_was(0);
+}
+
+#[test]
+fn a_database_that_was_half_dropped_is_dropped() {
+    let held = Held::new("CREATE TABLE t (x int); INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)");
+    held.again();
+    let barred = Barred::new(&held.cluster);
+    killed_in_create(&held.bed, &held.cluster, &["rollback", "shop-1", "--yes"]);
+    barred.lift();
+    is_quiet(&held.cluster);
+    let [incoming] = &left(&held.cluster)[..] else { panic!("one was created: {:?}", left(&held.cluster)) };
+    // So the server marks it while it drops it.
+    let mark = format!("UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{incoming}'");
+    held.cluster.sql("postgres", &mark);
+    held.bed.run(&["recover"]).ends(0);
+    held.is_as_it_was(0);
 }

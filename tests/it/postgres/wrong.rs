@@ -223,7 +223,7 @@ fn a_disk_that_is_full_in_the_middle_of_a_dump_stops_nothing() {
       cause: cannot dump the database `shop`
       cause: cannot write `BED/small/state/tmp/…`
       cause: No space left on device (os error 28)
-      cause: `/usr/lib/postgresql/15/bin/pg_dump '--dbname=postgresql://postgres@/shop?host=PG' --snapshot=… --lock-wait-timeout=10s --no-password --no-subscriptions --format=custom --compress=0` was ended by PIPE
+      cause: `/usr/lib/postgresql/15/bin/pg_dump '--dbname=postgresql://postgres@/shop?host=PG&application_name=txupgrade_HASH' --snapshot=… --lock-wait-timeout=10s --no-password --no-subscriptions --format=custom --compress=0` was ended by PIPE
     hint: after a fix, `txupgrade run plan.toml` again
     "#);
 }
