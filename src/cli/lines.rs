@@ -3,6 +3,7 @@
 use super::report::{Answered, More, signal, subjects};
 use super::ui::Paint;
 use super::words;
+use crate::context::run::quoted;
 use crate::error::Error;
 use crate::ops::{Place, Standing};
 use crate::tx::{Action, Reason, TaskId};
@@ -151,8 +152,9 @@ impl Lines {
             self.hint(hint);
         }
         let output = runs_programs(task).then(|| format!("its output is in `{}`", log_command(standing, task)));
-        let again =
-            plan.map(|plan| format!("after a fix, `txupgrade run {}` again", words::clean(&plan.to_string_lossy())));
+        let again = plan.map(|plan| {
+            format!("after a fix, `txupgrade run {}` again", words::clean(&quoted(&plan.to_string_lossy())))
+        });
         let last: Vec<String> = output.into_iter().chain(again).collect();
         if !last.is_empty() {
             self.hint(&last.join("; "));

@@ -22,7 +22,7 @@ use crate::tx::Extent;
 #[command(after_long_help = exit::help(
     &[
         exit::DONE, exit::FAILED, exit::USAGE, exit::ROLLED_BACK, exit::UNSOUND, exit::STUCK, exit::OVERLAP,
-        exit::LOCKED, exit::INTERRUPTED, exit::TERMINATED,
+        exit::LOCKED, exit::DAMAGE, exit::INTERRUPTED, exit::TERMINATED,
     ],
     &["txupgrade rollback --dry-run", "txupgrade rollback notes-3 --yes"],
 ))]
@@ -49,6 +49,7 @@ impl Rollback {
         let through = if self.through { Through::Later } else { Through::OnlyThis };
         if self.dry_run {
             let preview = ops::rollback_preview(&cx.looking(), self.tx.as_ref(), through)?;
+            ops::prove_rollback(&cx.looking(), &preview)?;
             return Ok(dry_run(&preview, cx.ui.out, cx.ui.err));
         }
         // Asked once: what is open and what was committed last may change while somebody is asked.

@@ -309,7 +309,7 @@ fn plain(line: &str) -> String {
 }
 
 /// A word as a shell would have to be given it.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let harmless = |c: char| c.is_alphanumeric() || "-_./:=,@%+${}".contains(c);
     let plain = !word.is_empty() && word.chars().all(harmless) && !word.contains('$');
     // A variable that is not known yet is shown as it is written in the plan.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Site;
+use crate::context::run::quoted;
 use crate::error::{Error, OrSay, Result};
 use crate::name::Name;
 use crate::sys::files;
@@ -16,8 +17,10 @@ pub fn write_ad_hoc(site: &Site, name: &Name, words: &[String], save: Option<&Pa
         Some(path) => {
             let path = std::path::absolute(path).or_say(|| format!("cannot write `{}`", path.display()))?;
             if path.symlink_metadata().is_ok() {
-                return Err(Error::new(format!("`{}` is there already", path.display()))
-                    .hint(format!("`txupgrade begin {}` begins the plan that is in it", path.display())));
+                return Err(Error::new(format!("`{}` is there already", path.display())).hint(format!(
+                    "`txupgrade begin {}` begins the plan that is in it",
+                    quoted(&path.to_string_lossy())
+                )));
             }
             path
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::carry_on::{finish, settle};
 use super::keeper::watch_over;
+use super::look::Account;
 use super::office::{Office, Told, ground_to_look, lock_begin, lock_begun, read_plan_file, tell};
 use super::reopen::reopen;
 use super::{Site, Standing, Wait};
@@ -204,7 +205,7 @@ pub(super) fn start_next(
 ) -> Result<TxId> {
     let dir = world.ground.dir.to_path_buf();
     reserve::keep(&dir)?;
-    let tx = journal.begin(&world.bound.name, &begun)?;
+    let tx = journal.begin(&world.bound.name, &begun).map_err(|error| say_who(journal, &dir, error))?;
     let lock = lock_begun(&dir, &tx)?;
     drop(beginning);
     world.tx = tx.to_string();
@@ -216,6 +217,21 @@ pub(super) fn start_next(
     drop(driver);
     drop(lock);
     Ok(tx)
+}
+
+/// Of an overlap with a transaction that somebody is at work on, says who that is: nothing else can be done about it now.
+fn say_who(journal: &dyn Journal, dir: &Path, mut error: Error) -> Error {
+    if error.fault != Fault::Overlap {
+        return error;
+    }
+    let open = journal.unfinished().unwrap_or_default();
+    let with = open.iter().find(|tx| error.statement.contains(&format!("with `{tx}`,")));
+    let account = with.and_then(|tx| Account::read(journal, dir, tx).ok());
+    if let Some(holder) = account.as_ref().and_then(Account::worker) {
+        error = error.because(format!("process {} is at work on it: {}", holder.pid, holder.command));
+        error.hints = vec!["wait until it has ended; `txupgrade log --follow` shows what it does".to_owned()];
+    }
+    error
 }
 
 /// The last manifest of each resource of the plan, from its latest transactions.

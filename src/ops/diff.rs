@@ -6,11 +6,13 @@ use super::office::{Reading, Told, ground_to_look, patiently, store_lock, tell};
 use super::reopen::{manifest_of, reopen};
 use super::{Patch, Site};
 use crate::error::{Error, Result};
+use crate::journal::Journal as _;
 use crate::name::TxId;
 use crate::resource::{Changes, What};
-use crate::store::Store;
+use crate::store::{ObjectId, Store};
 use crate::sys::lock::Lock;
 use crate::sys::scratch::Scratch;
+use crate::tx::Action;
 
 /// How one resource differs from its snapshot.
 #[derive(Debug, Clone)]
@@ -53,7 +55,11 @@ pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result
     let mut differences = Vec::new();
     for resource in &world.bound.resources {
         let Some(manifest) = manifest_of(&told.state, &resource.name) else {
-            return Err(Error::new(format!("`{}` has captured nothing", told.tx)));
+            let error = Error::new(format!("`{}` has captured nothing", told.tx));
+            return Err(match last_captured(reading, &store)? {
+                Some(tx) => error.hint(format!("the last that has a snapshot is `{tx}`: `txupgrade diff {tx}`")),
+                None => error.hint("`txupgrade snapshot PLAN` takes one"),
+            });
         };
         let changes = world.differences(resource, manifest, &site.stop)?;
         differences.push(ResourceDiff { resource: resource.name.clone(), changes, patches: Vec::new() });
@@ -61,12 +67,21 @@ pub(super) fn differences(site: &Site, reading: &Reading, told: &Told) -> Result
     Ok(differences)
 }
 
-fn patches(
-    store: &Store,
-    manifest: crate::store::ObjectId,
-    place: &str,
-    changes: &Changes,
-) -> Result<Vec<(String, String)>> {
+/// The last transaction that has captured something that is still there.
+fn last_captured(reading: &Reading, store: &Store) -> Result<Option<TxId>> {
+    let dropped = store.dropped()?;
+    for tx in reading.journal.transactions()?.into_iter().rev() {
+        let state = tell(&reading.journal, &tx)?.state;
+        let mut captured = state.outputs().filter(|(task, _)| task.action == Action::Capture);
+        let is_there = |text: &String| text.parse().is_ok_and(|id: ObjectId| !dropped.contains(&id));
+        if captured.any(|(_, output)| output.manifest.as_ref().is_some_and(is_there)) {
+            return Ok(Some(tx));
+        }
+    }
+    Ok(None)
+}
+
+fn patches(store: &Store, manifest: ObjectId, place: &str, changes: &Changes) -> Result<Vec<(String, String)>> {
     const LARGEST: u64 = 1 << 20;
     let mut patches = Vec::new();
     for change in changes.items.iter().filter(|change| !change.secret) {

@@ -189,7 +189,9 @@ pub use keeper::keep_until_due;
 pub use log::{Listener, LogFile, Logs, follow, log};
 pub use plan::{Forecast, ForecastTask, plan};
 pub use recover::{recover, release};
-pub use rollback::{RollbackOptions, RollbackPreview, Undoing, rollback, rollback_of, rollback_preview};
+pub use rollback::{
+    RollbackOptions, RollbackPreview, Undoing, prove_rollback, rollback, rollback_of, rollback_preview,
+};
 pub use schema::{SCHEMAS, schema};
 pub use show::{Happening, Moment, Shown, show};
 pub use status::{Open, status};

@@ -3,7 +3,7 @@
 use super::begin::{Extras, bases, begun, start_next};
 use super::carry_on::{finish, if_left, settle};
 use super::keep::refuse_pruned;
-use super::office::{Office, Reading, Told, lock_begin, lock_tx, tell};
+use super::office::{Office, Reading, Told, lock_begin, lock_tx, patiently, store_lock, tell};
 use super::reopen::{reopen, reopen_anyhow, target};
 use super::{Site, Standing, Through, Wait};
 use crate::engine::{self, Driver};
@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::name::TxId;
 use crate::resource::Changes;
+use crate::store::{ObjectId, Store};
+use crate::sys::lock::Lock;
 use crate::tx::{Action, Event, Extent, Goal, Heading, Outcome, Progress, Purpose, Reason};
 
 /// How a rollback is to be done.
@@ -106,6 +108,23 @@ pub fn rollback_preview(site: &Site, tx: Option<&TxId>, through: Through) -> Res
     let changes = super::diff::differences(site, &reading, &about.told)?;
     let changes = changes.into_iter().map(|difference| (difference.resource, difference.changes)).collect();
     Ok(RollbackPreview { tx: about.told.tx, open, of, later: about.later, changes })
+}
+
+/// Reads what undoing these committed transactions needs: an error where it would be refused, for something is damaged.
+pub fn prove_rollback(site: &Site, preview: &RollbackPreview) -> Result<()> {
+    let (Some(reading), false) = (Reading::open(site)?, preview.open) else { return Ok(()) };
+    let _sharing = patiently(site, || Lock::share_if_there(&store_lock(&reading.dir), "the store"))?;
+    let Some(store) = Store::open_read_only(&reading.dir)? else { return Ok(()) };
+    for tx in &preview.of {
+        let told = tell(&reading.journal, tx)?;
+        refuse_pruned(&store, &told)?;
+        let captured = told.state.outputs().filter(|(task, _)| task.action == Action::Capture);
+        let manifests: Vec<ObjectId> =
+            captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
+        let proved = store.prove(&manifests, &|done, total| site.monitor.progress("read the snapshot", done, total));
+        proved.map_err(|error| error.within(format!("undoing `{tx}` would be refused")))?;
+    }
+    Ok(())
 }
 
 struct About {

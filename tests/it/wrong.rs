@@ -676,7 +676,8 @@ fn a_second_txupgrade_is_refused_by_name_and_disturbs_nothing() {
     insta::assert_snapshot!(in_the_end(&said, &shop.bed), @r#"
     error: `shop` overlaps with `shop-1`, which is not finished
       cause: both have `BED/app`
-    hint: `txupgrade show shop-1` says where it is; commit it, roll it back or `txupgrade recover` it first
+      cause: process PID is at work on it: txupgrade --state-dir BED/state run p.toml
+    hint: wait until it has ended; `txupgrade log --follow` shows what it does
     "#);
     for verb in ["rollback", "commit", "apply"] {
         let said = shop.bed.run(&[verb]).ends(7);
