@@ -66,7 +66,7 @@ pub(super) fn kept(journal: &dyn Journal, store: &Store, asks: Asks) -> Result<K
 /// What was captured before the journal begins: another one told of it, which is gone. Nobody knows whether it is needed.
 fn older(all: &[Told], store: &Store) -> Result<Vec<ManifestInfo>> {
     let Some(first) = all.iter().filter_map(|told| told.recorded.first()).min_by_key(|event| event.seq) else {
-        return Ok(store.list_manifests()?);
+        return store.list_manifests();
     };
     Ok(store.list_manifests()?.into_iter().filter(|info| info.head.at < first.at).collect())
 }
