@@ -294,6 +294,24 @@ fn what_is_committed_is_undone_whole_or_not_at_all() {
     bed.run(&["run", "app.toml"]).ends(0);
     let (archive, frame) = holds(&bed, babble(3, 3000).as_bytes());
     flip(&archive, frame + 100);
+    let said = bed.run(&["rollback", "--dry-run"]).ends(8);
+    insta::assert_snapshot!(masked(&said, &bed), @r"
+    error: undoing `app-1` would be refused
+      cause: the snapshot is damaged: 10 of its objects cannot be read
+      cause: the frame at byte N of the archive `HASH` cannot be read: Restored data doesn't match checksum
+      cause: the BLAKE3 of the archive `HASH` is `HASH`
+      cause: `BED/app/f00` of `code` cannot be restored
+      cause: `BED/app/f01` of `code` cannot be restored
+      cause: `BED/app/f02` of `code` cannot be restored
+      cause: `BED/app/f03` of `code` cannot be restored
+      cause: `BED/app/f04` of `code` cannot be restored
+      cause: `BED/app/f05` of `code` cannot be restored
+      cause: `BED/app/f06` of `code` cannot be restored
+      cause: `BED/app/f07` of `code` cannot be restored
+      cause: `BED/app/f08` of `code` cannot be restored
+      cause: `BED/app/f09` of `code` cannot be restored
+    hint: `txupgrade store verify` lists all damage
+    ");
     let said = bed.run(&["rollback", "--yes"]).ends(1);
     assert!(said.err.contains("/app/f03` of `code` cannot be restored"), "{}", said.err);
     let said = bed.run(&["rollback", "--yes", "--partial"]).ends(1);
@@ -454,3 +472,40 @@ fn a_damaged_list_of_what_was_pruned_is_in_nobodys_way_and_is_written_anew() {
 
 const WHERE_PRUNED: &str =
     "hint: where that was pruned, `store/dropped` has lost it: `txupgrade store prune` notes it again\n";
+
+#[test]
+fn a_diff_of_what_has_captured_nothing_names_the_last_snapshot() {
+    let bed = bed();
+    let works = bed.read("app.toml");
+    bed.write(
+        "app.toml",
+        &works.replace(
+            "[[step]]",
+            "[[check]]\nname = \"no\"\nat = \"before\"\nkind = \"command\"\nshell = \"false\"\n[[step]]",
+        ),
+    );
+    bed.run(&["run", "app.toml"]).ends(1);
+    insta::assert_snapshot!(masked(&bed.run(&["diff"]).ends(1), &bed), @r"
+    error: `app-1` has captured nothing
+    hint: `txupgrade snapshot PLAN` takes one
+    ");
+    bed.write("app.toml", &works);
+    bed.run(&["snapshot", "app.toml"]).ends(0);
+    bed.write("my plan.toml", &works.replace("shell = '''", "shell = '''\nexit 1"));
+    let said = bed.run(&["run", "my plan.toml"]).ends(3);
+    insta::assert_snapshot!(said.told(&bed).lines().last().unwrap(), @r"
+    hint: its output is in `txupgrade log app-3 up`; after a fix, `txupgrade run 'my plan.toml'` again
+    ");
+    bed.write(
+        "app.toml",
+        &works.replace(
+            "[[step]]",
+            "[[check]]\nname = \"no\"\nat = \"before\"\nkind = \"command\"\nshell = \"false\"\n[[step]]",
+        ),
+    );
+    bed.run(&["run", "app.toml"]).ends(1);
+    insta::assert_snapshot!(masked(&bed.run(&["diff"]).ends(1), &bed), @r"
+    error: `app-4` has captured nothing
+    hint: the last that has a snapshot is `app-3`: `txupgrade diff app-3`
+    ");
+}
