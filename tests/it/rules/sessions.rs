@@ -131,7 +131,10 @@ fn settled(app: &App, told: &str) -> &'static str {
     assert_eq!(app.world(), world, "{told}");
     assert!(app.side_copies().is_empty(), "{told}");
     app.run("status").ends(0);
-    app.run("store verify").ends(0);
+    // One that was ended at once has not come so far.
+    if app.bed.exists("state/store") {
+        app.run("store verify").ends(0);
+    }
     stands
 }
 
