@@ -212,7 +212,8 @@ impl Reading {
 pub(super) fn refuse_lost_journal(dir: &Path) -> Result<()> {
     let there = |name: &str| dir.join(name).metadata().ok();
     let says = |name: &str| there(name).is_some_and(|file| !file.is_file() || file.len() > 0);
-    if says("journal.db") || says("journal.db-wal") || there("journal.head").is_none() {
+    // In this order: where another process makes all of them now, its head comes last.
+    if there("journal.head").is_none() || says("journal.db") || says("journal.db-wal") {
         return Ok(());
     }
     let how = if there("journal.db").is_some() { "is empty" } else { "is not" };
