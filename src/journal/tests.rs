@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -216,6 +217,33 @@ fn many_writers_and_a_reader_keep_one_chain() {
             assert!(verified.events >= seen, "{} after {seen}", verified.events);
             seen = verified.events;
         }
+    });
+}
+
+#[test]
+fn who_acts_while_another_appends_sees_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let mut writer = SqliteJournal::open(path).unwrap();
+    let tx = writer.begin(&name("notes"), &begun(&[])).unwrap();
+    thread::scope(|threads| {
+        let appending = threads.spawn(|| {
+            for _ in 0..200 {
+                writer.append(&tx, &Event::Confirmed).unwrap();
+                // Room for the other, who needs the lock to open it.
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let (mut seen, mut asked) = (1, 0);
+        while !appending.is_finished() {
+            // Opened anew each time: what can be relied on is found out at the first question.
+            let other = SqliteJournal::open(path).unwrap();
+            other.check_end().unwrap();
+            let events = other.events(&tx).unwrap().len();
+            assert!(events >= seen, "{events} after {seen}");
+            (seen, asked) = (events, asked + 1);
+        }
+        assert!(asked > 0);
     });
 }
 
