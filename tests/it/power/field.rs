@@ -326,8 +326,6 @@ impl Field {
         let mut command = self.started("unshare", &words);
         let mut child = command.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
         let status = self.wait(&mut child, moment);
-        self.disk.cut(logged);
-        let said = fs::read_to_string(said).unwrap();
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
         for pid in children.split_whitespace() {
             // The first process of the namespace: the kernel kills all the others before it goes.
@@ -335,6 +333,9 @@ impl Field {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         child.wait().unwrap();
+        // Who is gone cannot write down elsewhere that this disk failed, as no program can when the power goes.
+        self.disk.cut(logged);
+        let said = fs::read_to_string(said).unwrap();
         Heard { status, said }
     }
 
