@@ -54,6 +54,9 @@ struct Stage<'a> {
     parent: Option<(Vec<u8>, OwnedFd)>,
 }
 
+/// How many things are built in one directory: threads that create files in the same one only wait for each other.
+const GROUP: usize = 64;
+
 /// A file that gets content.
 struct BuiltFile<'a> {
     entry: &'a Entry,
@@ -182,7 +185,7 @@ pub(crate) fn stage<'a>(
     };
     let mut bad = HashMap::new();
     for entry in builds(fixes) {
-        let place = stage.place(entry);
+        let place = stage.place(entry)?;
         stage.begin(entry, &place, &mut bad)?;
     }
     let built = stage.fill(held, &mut bad, tell)?;
@@ -191,7 +194,7 @@ pub(crate) fn stage<'a>(
     stage.parent = None;
     let mut dirs: Vec<(&Entry, Vec<u8>)> = Vec::new();
     for entry in builds(fixes) {
-        let place = stage.place(entry);
+        let place = stage.place(entry)?;
         if lost.contains_key(&entry.path.0) {
             stage.drop(entry, &place)?;
             continue;
@@ -216,18 +219,14 @@ pub(crate) fn stage<'a>(
 
 impl<'a> Stage<'a> {
     /// Where an entry is built.
-    fn place(&mut self, entry: &Entry) -> Vec<u8> {
+    fn place(&mut self, entry: &Entry) -> Result<Vec<u8>> {
         let path = &entry.path.0;
         while self.open.pop_if(|(dir, _)| !is_inside(path, dir)).is_some() {}
         let place = match self.open.last() {
             Some((_, dir)) => [dir, &b"/"[..], split(path).1].concat(),
             None => match self.slots.get(path) {
                 Some(slot) => slot.clone(),
-                None => {
-                    let slot = (self.slots.len() + 1).to_string().into_bytes();
-                    self.slots.insert(path.clone(), slot.clone());
-                    slot
-                }
+                None => self.slot(entry)?,
             },
         };
         if entry.kind == Type::Dir {
@@ -235,7 +234,19 @@ impl<'a> Stage<'a> {
         } else if entry.nlink > 1 && entry.link.is_none() {
             self.firsts.insert(path.clone(), place.clone());
         }
-        place
+        Ok(place)
+    }
+
+    /// A name in the side directory for what stands alone.
+    fn slot(&mut self, entry: &Entry) -> Result<Vec<u8>> {
+        let number = self.slots.len();
+        let group = (number / GROUP + 1).to_string();
+        if number.is_multiple_of(GROUP) {
+            rustix::fs::mkdirat(&self.side.dir, &group, Mode::RWXU).or_say(|| self.cannot(entry))?;
+        }
+        let slot = format!("{group}/{}", number % GROUP + 1).into_bytes();
+        self.slots.insert(entry.path.0.clone(), slot.clone());
+        Ok(slot)
     }
 
     /// The directory that `place` is in.

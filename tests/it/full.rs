@@ -172,7 +172,7 @@ impl App {
     fn told(&self, said: &Said) -> String {
         let text = said.told(&self.bed);
         let sizes = regex::Regex::new(r"\b\d+(\.\d+)? (B|kB|MB)\b").unwrap();
-        let slots = regex::Regex::new(r"aside/1/\d+|archive-\d+-\d+|tmp/\d+-\d+").unwrap();
+        let slots = regex::Regex::new(r"aside/1/\d+/\d+|archive-\d+-\d+|tmp/\d+-\d+").unwrap();
         let text = slots.replace_all(&sizes.replace_all(&text, "SIZE"), "PLACE").into_owned();
         // Only the end: what stands before it is how long each task took.
         text[text.find("error:").unwrap_or(0)..].to_owned()
