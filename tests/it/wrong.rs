@@ -478,7 +478,8 @@ fn an_application_without_room_to_be_restored_is_stuck_and_can_be_tried_again() 
         ls -A app";
     let said = shop.in_own_mounts(script).ends(0);
     // Which file had no room any more is chance: several are written at once.
-    let told = Regex::new(r"aside/1/\d+/\d+").unwrap().replace_all(&in_the_end(&said, &shop.bed), "aside/1/N").into_owned();
+    let told =
+        Regex::new(r"aside/1/\d+/\d+").unwrap().replace_all(&in_the_end(&said, &shop.bed), "aside/1/N").into_owned();
     insta::assert_snapshot!(told, @r#"
     error: step `go` failed, and shop-1 is stuck on its way back: restore of `app` failed
       cause: `echo 2.0.0 > BED/app/version; rm BED/app/big; dd if=/dev/zero of=BED/disk/ballast bs=64k 2>/dev/null` ended with exit status 1
