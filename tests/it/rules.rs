@@ -234,7 +234,7 @@ fn is_alive(pid: u32) -> bool {
 /// Waits until something is so, for as long as a loaded machine may need.
 #[track_caller]
 fn wait_until(what: &str, so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while !so() {
         assert!(Instant::now() < deadline, "waited too long until {what}");
         std::thread::sleep(Duration::from_millis(20));
