@@ -123,7 +123,10 @@ impl Drop for Lock {
         if self.mode == Mode::Alone {
             // The name goes before the lock does, so that nobody reads it as the next holder's.
             let _ = self.file.set_len(0);
+            let _ = shown(&self.file, libc::F_OFD_SETLK, libc::F_UNLCK);
         }
+        // To close it is not enough: a program that is started at this moment has a copy until it is executed.
+        let _ = self.file.unlock();
     }
 }
 
@@ -339,6 +342,19 @@ mod tests {
         assert!(error.causes[0].starts_with(&format!("process {}: ", std::process::id())), "{error}");
         drop((one, two));
         Lock::take(&path, Mode::Alone, "the store").unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_what_is_open_does_not_hold_what_was_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        for mode in [Mode::Alone, Mode::Shared] {
+            let lock = Lock::take(&path, mode, "it").unwrap();
+            let _copy = lock.file.try_clone().unwrap();
+            drop(lock);
+            assert_eq!(Lock::held(&path).unwrap(), None);
+            Lock::take(&path, Mode::Alone, "it").unwrap();
+        }
     }
 
     #[test]
