@@ -259,10 +259,9 @@ impl World<'_> {
                     .map_err(|error| error.within(format!("cannot end what `{}` has left running", task.id)))?;
             }
         }
-        let captured = job.state.outputs().filter(|(task, _)| task.action == Action::Capture);
         let manifest =
-            |(task, output): (&TaskId, &Output)| Some((task.subject.clone(), output.manifest.as_ref()?.parse().ok()?));
-        let manifests: Vec<(String, ObjectId)> = captured.filter_map(manifest).collect();
+            |(name, output): (&str, &Output)| Some((name.to_owned(), output.manifest.as_ref()?.parse().ok()?));
+        let manifests: Vec<(String, ObjectId)> = job.state.captured().filter_map(manifest).collect();
         // What an undo leaves to be restored is not known before it has run.
         let undoes = job.state.forward().any(|(task, _)| self.has_undo(&task.id));
         let (mut read, mut rest) = (0, Vec::new());

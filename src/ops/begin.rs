@@ -14,7 +14,7 @@ use crate::error::{Error, Fault, Result};
 use crate::journal::{Journal, SqliteJournal};
 use crate::name::TxId;
 use crate::store::{ObjectId, Store};
-use crate::sys::lock::Lock;
+use crate::sys::lock::{self, Lock};
 use crate::sys::reserve;
 use crate::sys::scratch::Scratch;
 use crate::tx::{Action, Begun, Goal, Itinerary, State, TaskId};
@@ -229,7 +229,7 @@ fn say_who(journal: &dyn Journal, dir: &Path, mut error: Error) -> Error {
     let account = with.and_then(|tx| Account::read(journal, dir, tx).ok());
     if let Some(holder) = account.as_ref().and_then(Account::worker) {
         error = error.because(format!("process {} is at work on it: {}", holder.pid, holder.command));
-        error.hints = vec!["wait until it has ended; `txupgrade log --follow` shows what it does".to_owned()];
+        error.hints = vec![lock::WAIT.to_owned()];
     }
     error
 }

@@ -12,7 +12,6 @@ use crate::resource::{Changes, What};
 use crate::store::{ObjectId, Store};
 use crate::sys::lock::Lock;
 use crate::sys::scratch::Scratch;
-use crate::tx::Action;
 
 /// How one resource differs from its snapshot.
 #[derive(Debug, Clone)]
@@ -72,9 +71,8 @@ fn last_captured(reading: &Reading, store: &Store) -> Result<Option<TxId>> {
     let dropped = store.dropped()?;
     for tx in reading.journal.transactions()?.into_iter().rev() {
         let state = tell(&reading.journal, &tx)?.state;
-        let mut captured = state.outputs().filter(|(task, _)| task.action == Action::Capture);
         let is_there = |text: &String| text.parse().is_ok_and(|id: ObjectId| !dropped.contains(&id));
-        if captured.any(|(_, output)| output.manifest.as_ref().is_some_and(is_there)) {
+        if state.captured().any(|(_, output)| output.manifest.as_ref().is_some_and(is_there)) {
             return Ok(Some(tx));
         }
     }

@@ -81,10 +81,10 @@ pub fn history(site: &Site, verify: Verify) -> Result<History> {
 impl Past {
     /// What there is to say of a transaction in a line.
     pub fn of(account: &Account) -> Past {
-        let outputs = || account.state().outputs();
         let sum = |numbers: Vec<u64>| (!numbers.is_empty()).then(|| numbers.into_iter().sum());
-        let captured = outputs().filter(|(task, _)| task.action == Action::Capture);
-        let kept = outputs().filter(|(task, _)| matches!(task.action, Action::Precapture | Action::Capture));
+        let captured = account.state().captured();
+        let kept =
+            account.state().outputs().filter(|(task, _)| matches!(task.action, Action::Precapture | Action::Capture));
         Past {
             standing: account.standing(),
             purpose: account.state().itinerary().purpose,

@@ -177,7 +177,7 @@ pub(super) fn carry_out(site: &Site, office: &mut Office, tx: &TxId) {
 /// Refuses what needs a snapshot that was pruned.
 pub(super) fn refuse_pruned(store: &Store, told: &Told) -> Result<()> {
     let dropped = store.dropped()?;
-    let mut captured = told.state.outputs().filter(|(task, _)| task.action == Action::Capture);
+    let mut captured = told.state.captured();
     let gone = captured.any(|(_, output)| {
         output.manifest.as_ref().and_then(|text| text.parse().ok()).is_some_and(|id: ObjectId| dropped.contains(&id))
     });

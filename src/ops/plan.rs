@@ -133,8 +133,7 @@ fn measured(journal: &dyn Journal, world: &World<'_>, of: fn(Action) -> bool) ->
         if told.state.ended() != Some(Outcome::Committed) {
             continue;
         }
-        let captured = told.state.outputs().filter(|(task, _)| task.action == Action::Capture);
-        let captured: u64 = captured.filter_map(|(_, output)| output.bytes).sum();
+        let captured: u64 = told.state.captured().filter_map(|(_, output)| output.bytes).sum();
         let spent = spent(&told.recorded, of);
         if captured > 0 && !spent.is_zero() {
             return Ok(Some(spent.as_secs_f64() / captured as f64));

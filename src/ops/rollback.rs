@@ -118,7 +118,7 @@ pub fn prove_rollback(site: &Site, preview: &RollbackPreview) -> Result<()> {
     for tx in &preview.of {
         let told = tell(&reading.journal, tx)?;
         refuse_pruned(&store, &told)?;
-        let captured = told.state.outputs().filter(|(task, _)| task.action == Action::Capture);
+        let captured = told.state.captured();
         let manifests: Vec<ObjectId> =
             captured.filter_map(|(_, output)| output.manifest.as_ref()?.parse().ok()).collect();
         let proved = store.prove(&manifests, &|done, total| site.monitor.progress("read the snapshot", done, total));

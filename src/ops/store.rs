@@ -6,9 +6,7 @@
 use std::path::Path;
 
 use super::Site;
-use super::keep::{
-    self, {Asks, kept, refuse_pruned},
-};
+use super::keep::{self, Asks, kept, refuse_pruned};
 use super::look::which;
 use super::office::{Office, Reading, patiently, store_lock, tell};
 use crate::error::{Error, Fault, Result};
@@ -16,7 +14,6 @@ use crate::journal::{Journal, format};
 use crate::name::TxId;
 use crate::store::{Exported, Hit, ManifestInfo, ObjectId, Part, Pruned, Pruning, Reindexed, Sample, Store, Verified};
 use crate::sys::lock::Lock;
-use crate::tx::Action;
 
 /// What is in the store.
 #[derive(Debug, Clone, Default)]
@@ -72,9 +69,8 @@ pub fn verify(site: &Site, sample: Sample) -> Result<Verified> {
         for tx in reading.journal.transactions()? {
             let told = tell(&reading.journal, &tx)?;
             let plan = ("", told.state.begun().plan.as_str(), "its plan is not in the store");
-            let captured = told.state.outputs().filter(|(task, _)| task.action == Action::Capture);
-            let manifests = captured.filter_map(|(task, output)| {
-                Some((task.subject.as_str(), output.manifest.as_deref()?, "its manifest is not in the store"))
+            let manifests = told.state.captured().filter_map(|(resource, output)| {
+                Some((resource, output.manifest.as_deref()?, "its manifest is not in the store"))
             });
             for (resource, id, lost) in std::iter::once(plan).chain(manifests) {
                 let Ok(manifest) = id.parse::<ObjectId>() else { continue };
@@ -170,9 +166,9 @@ pub fn export(site: &Site, tx: &TxId, to: &Path, resource: Option<&str>) -> Resu
             which(&reading.journal, Some(tx))?;
             let told = tell(&reading.journal, tx)?;
             refuse_pruned(store, &told)?;
-            for (task, output) in told.state.outputs().filter(|(task, _)| task.action == Action::Capture) {
+            for (resource, output) in told.state.captured() {
                 if let Some(manifest) = output.manifest.as_ref().and_then(|text| text.parse().ok()) {
-                    captured.push((task.subject.clone(), manifest));
+                    captured.push((resource.to_owned(), manifest));
                 }
             }
         }

@@ -30,7 +30,7 @@ use crate::error::{Error, Fault, OrSay, Result};
 /// What could not be built, and why.
 pub(crate) type Lost = BTreeMap<Vec<u8>, String>;
 
-/// What was built: for each `Fix::Build` that stands alone, the name it has in the side directory.
+/// What was built: for each `Fix::Build` that stands alone, where it is in the side directory.
 pub(crate) struct Staged {
     pub(crate) slots: HashMap<Vec<u8>, Vec<u8>>,
     /// What cannot be built, by path, and why.

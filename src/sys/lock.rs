@@ -19,6 +19,9 @@ use crate::error::{Error, Fault, OrSay, Result};
 /// How long a lock that is held is asked for: a process that was killed has it until it is quite gone.
 const GOING: Duration = Duration::from_millis(200);
 
+/// What to do where another process is at work.
+pub const WAIT: &str = "wait until it has ended; `txupgrade log --follow` shows what it does";
+
 /// A lock that is held until it is dropped (or the process dies).
 #[derive(Debug)]
 pub struct Lock {
@@ -176,10 +179,7 @@ fn locked(what: &str, holder: &Holder) -> Error {
         0 => holder.command.clone(),
         pid => format!("process {pid}: {}{since}", holder.command),
     };
-    Error::new(format!("{what} is locked by another process"))
-        .because(cause)
-        .hint("wait until it has ended; `txupgrade log --follow` shows what it does")
-        .fault(Fault::Locked)
+    Error::new(format!("{what} is locked by another process")).because(cause).hint(WAIT).fault(Fault::Locked)
 }
 
 /// Who holds the lock of `file`: who says so in it, if that process lives, else whom the kernel names.

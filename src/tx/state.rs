@@ -443,6 +443,12 @@ impl State {
         forward.chain(backward).filter_map(|(task, output)| output.as_deref().map(|output| (&task.id, output)))
     }
 
+    /// What captures have returned, of which resource.
+    pub fn captured(&self) -> impl Iterator<Item = (&str, &Output)> {
+        let captures = self.outputs().filter(|(task, _)| task.action == Action::Capture);
+        captures.map(|(task, output)| (task.subject.as_str(), output))
+    }
+
     /// Every failure there was, the first first.
     pub fn failures(&self) -> impl Iterator<Item = &(TaskId, Error)> {
         self.failures.iter().map(|failure| &**failure)
